@@ -337,6 +337,7 @@ TABLES: dict[str, Table] = {
     "recipes/benchmarks/results/teacher_step_*.json": teacher_step_table,
     "recipes/benchmarks/results/finetuning_throughput_*.json": throughput_table,
     "recipes/benchmarks/results/scoring_throughput_*.json": by_script("benchmarks", "scoring_throughput"),
+    "recipes/benchmarks/results/scoring_folder.json": by_script("benchmarks", "scoring_plan"),
     "recipes/benchmarks/results/scoring_memory.json": by_script("benchmarks", "scoring_memory"),
     "recipes/benchmarks/results/reporting_speed.json": by_script("benchmarks", "reporting_speed", "speed_table"),
     "recipes/vision/results/mnist_*.json": by_script("vision", "mnist"),

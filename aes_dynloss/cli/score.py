@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from aes_dynloss.cli.options import (
     read_essays,
 )
 from aes_dynloss.cli.score_files import check_apart, check_explain, is_complete
+from aes_dynloss.cli.score_folder import folder_of_parts, score_folder
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from aes_dynloss.tables.score_range import ScoreRange
 
 logger = logging.getLogger(__name__)
+
+_ALONE = "--explain is for one process. Leave the launcher out, or use aes-dynloss explain."
 
 
 def _kinds() -> list[tuple[str, str, str]]:
@@ -147,8 +149,38 @@ def _kinds() -> list[tuple[str, str, str]]:
 )
 @click.option("--resume", is_flag=True, help="Resume an interrupted run into --output.")
 @click.option("--force", is_flag=True, help="Overwrite what --output, --review, --mark-first and --adapted name.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Of a folder of tables. ray: on the Ray cluster of --address or RAY_ADDRESS, or on one on this machine.",
+)
+@click.option("--address", metavar="HOST:PORT", help="With --engine ray: the head of a cluster.")
 @cpu_option
 def score(
+    *,
+    inputs: tuple[str, ...],
+    engine: str,
+    address: str | None,
+    **options: Any,  # noqa: ANN401 - of one of the two functions
+) -> None:
+    """Score the essays of INPUT with MODEL: a run, its folder model/, an ensemble, a zip, or OWNER/NAME on the hub.
+
+    INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input; or a folder
+    of such tables, the parts, whose scores go to tables of the same names in the folder --output. One row of
+    output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
+    between which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human
+    gives the same score), withheld (then there is no score), advisories and their reasons. A model of several traits
+    gives NAME, NAME_raw, NAME_low, ... of each. With --range, MODEL is first adapted to a prompt that it does not know.
+    """
+    parts = folder_of_parts(inputs, engine, address)
+    if parts is None:
+        _score_tables(inputs=inputs, **options)
+    elif (counted := score_folder(parts, engine=engine, address=address, **options)) is not None:
+        _tell(*counted)
+
+
+def _score_tables(
     *,
     model: Path,
     inputs: tuple[str, ...],
@@ -178,14 +210,7 @@ def score(
     cpu: bool,
     **layout: Any,  # noqa: ANN401 - of essay_input_options
 ) -> None:
-    """Score the essays of INPUT with MODEL: a run, its folder model/, an ensemble, a zip, or OWNER/NAME on the hub.
-
-    INPUT is a .csv, .tsv, .jsonl, .parquet or .xlsx file, a folder of .txt files, or - for standard input. One row of
-    output per essay, in the same order: essay_id, prompt_id, raw (continuous), score (a score point), low and high,
-    between which the human score lies for --coverage of essays like those of dev, certainty (the chance that a human
-    gives the same score), withheld (then there is no score), advisories and their reasons. A model of several traits
-    gives NAME, NAME_raw, NAME_low, ... of each. With --range, MODEL is first adapted to a prompt that it does not know.
-    """
+    """Score tables into one table, or to standard output."""
     path = None if str(output) == "-" else output
     from aes_dynloss.essays.scoring.output import output_format
     from aes_dynloss.essays.screening.kinds import Policy
@@ -225,12 +250,16 @@ def score(
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.audit import ScoreAudit
+    from aes_dynloss.essays.scoring.opening import open_to_score
+    from aes_dynloss.essays.scoring.precision import in_checked_precision
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
     folder = locate_model(model)
-    processes, scorer = _opened(folder, precision, cpu=cpu, force_precision=force_precision, alone=explain is not None)
+    processes, scorer = open_to_score(
+        folder, precision, cpu=cpu, force_precision=force_precision, alone=_ALONE if explain else None
+    )
     digest = file_sha256(folder / CONFIG)
     read = partial(_essays, filled, inputs, layout, own=sheet is None)
     essays = read(scorer, processes.num_processes, keep=keep_columns)
@@ -240,7 +269,7 @@ def score(
     made = _made((*inputs, sheet, target_labels), digest)
     if processes.is_main_process:
         _keep(scorer, new, essays, adapted, mark_first, made, resume=resume)
-    scorer, essays = _in_precision(scorer, essays, precision)
+    scorer, essays = in_checked_precision(scorer, essays, precision)
     review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
     options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance)
     trail = ScoreAudit.into(audit, folder, chosen, digest)
@@ -312,20 +341,6 @@ def _scale(scorer: Scorer, scales: dict[str, ScoreRange], filled: Worksheet | No
     if filled is not None:
         filled.check_scale(scorer.prompts, {**scorer.postprocessing.reported, **tables})
     return tables
-
-
-def _in_precision(
-    scorer: Scorer,
-    essays: Iterable[UnscoredEssay],
-    precision: Any,  # noqa: ANN401 - a choice, checked by click
-) -> tuple[Scorer, Iterable[UnscoredEssay]]:
-    """The scorer in a precision, and the essays, the first of which are scored in float32 too."""
-    if precision == "float32":
-        return scorer, essays
-    from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
-
-    fast = in_precision(scorer, precision)
-    return fast, checked_essays(scorer, fast, precision, essays)
 
 
 def _written(
@@ -428,32 +443,6 @@ def _keep(
     if folder is not None:
         scorer.save_pretrained(folder)
         seal(folder, made)  # the folder is a new one, in which nothing was told yet
-
-
-def _opened(
-    model: Path,
-    precision: Any,  # noqa: ANN401 - a choice, checked by click
-    *,
-    cpu: bool,
-    force_precision: bool,
-    alone: bool,
-) -> tuple[Processes, Scorer]:
-    """The processes that score, and the scorer; torch is loaded where one of both needs it."""
-    from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
-    from aes_dynloss.essays.scoring.resume import OneProcess
-
-    accelerator = None
-    if needs_torch(model) or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from aes_dynloss.training.accelerator import plain_accelerator
-        from aes_dynloss.training.hardware import check_bf16, leave_busy_cores
-
-        accelerator = plain_accelerator(cpu=cpu)
-        if precision == "bf16" and accelerator.device.type == "cpu" and not force_precision:
-            check_bf16("--precision is bf16", "Leave it out")
-        if alone and accelerator.num_processes > 1:
-            raise ConfigError("--explain is for one process. Leave the launcher out, or use aes-dynloss explain.")
-        leave_busy_cores()
-    return accelerator or OneProcess(), open_scorer(model, accelerator)
 
 
 def _made(sources: Sequence[str | Path | None], digest: str) -> Provenance:

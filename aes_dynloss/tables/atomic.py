@@ -110,6 +110,16 @@ def atomic_copy(path: Path) -> Iterator[Path]:
         yield new
 
 
+def publish(path: Path, target: Path) -> None:
+    """Let a file that is whole appear in another place too, by a link where the file system has links.
+
+    Raises:
+        DataError: It cannot.
+    """
+    with atomic_file(target) as temporary:
+        _link(str(path), str(temporary))
+
+
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)

@@ -32,7 +32,7 @@ from aes_dynloss.tables.provenance import PROVENANCE, _write, provenance_path, r
 ROWS = [{"essay_id": str(number), "prompt_id": "a", "text": text} for number, text in enumerate(TEXTS)]
 BY_HAND = ["essays.csv", "scored.csv", "human.csv", "machine.csv", "ratings.csv", "planted.csv", "trials.yaml"]
 BY_HAND += ["grid.yaml", "scored_0.csv", "scored_1.csv", "river.csv", "quickstart.yaml", "made_up.jsonl"]
-BY_HAND += ["transfer/essays.jsonl", "transfer/transfer.yaml"]
+BY_HAND += ["transfer/essays.jsonl", "transfer/transfer.yaml", "parts/first.csv", "parts/second.csv"]
 SCORED = [{**row, "score": number % 6 + 1} for number, row in enumerate(ROWS * 4)]
 
 
@@ -51,6 +51,10 @@ def place(tmp_path_factory) -> Path:
     ok("ensemble", folder / "run", folder / "other", "-o", folder / "ensemble")
     explained = ("--explain", folder / "why.jsonl")
     ok("score", model, essays, "-o", folder / "scores.csv", "--review", folder / "review.csv", *explained)
+    (folder / "parts").mkdir()
+    for name, rows in (("first.csv", ROWS[:2]), ("second.csv", ROWS[2:])):
+        write_rows(folder / "parts" / name, rows)
+    ok("score", model, folder / "parts", "-o", folder / "scored_parts")
     ok("features", essays, "-o", folder / "features.csv", "--groups", "counts")
     human = ("--references", folder / "human.csv", "--range", "1:6")
     ok("evaluate", folder / "scores.csv", *human, "-o", folder / "report", "--export", "rsmeval", folder / "rsmeval")
@@ -145,6 +149,7 @@ PRODUCTS = {
     "scores.csv": ("score", "essays.csv"),
     "review.csv": ("score", "essays.csv"),
     "why.jsonl": ("score", "essays.csv"),
+    "scored_parts": ("score", None),
     "to_mark.csv": ("score", "river.csv"),
     "adapted": ("score", "river.csv"),
     "of_ensemble.csv": ("score", "essays.csv"),
@@ -172,7 +177,7 @@ PRODUCTS = {
 WRITTEN = {
     "finetune --output-dir": ["run"],
     "tune --output-dir": ["search"],
-    "score --output": ["scores.csv", "of_ensemble.csv"],
+    "score --output": ["scores.csv", "of_ensemble.csv", "scored_parts"],
     "score --review": ["review.csv"],
     "score --explain": ["why.jsonl"],
     "score --adapted": ["adapted"],

@@ -72,7 +72,7 @@ def test_a_run_is_resumed_on_its_own_scale(place, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "_write_parts", stopped)
+        patch.setattr(run_module, "write_windows", stopped)
         assert command(*words, "0:100").code != 0
     outcome = command(*words, "0:10", "--resume")
     assert outcome.code == 2

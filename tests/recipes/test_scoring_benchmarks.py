@@ -37,6 +37,14 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
+def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import scoring_plan
+
+    return scoring_plan
+
+
+@pytest.fixture
 def encoder(tmp_path: Path) -> Path:
     return write_tiny_encoder(tmp_path / "encoder", positions=WINDOW)
 
@@ -132,3 +140,22 @@ def test_rows_are_all_different(tmp_path: Path, memory: Any) -> None:
     lines = (tmp_path / "rows.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 101
     assert len({line.split(",")[1] for line in lines}) == 101
+
+
+def test_a_plan_multiplies_what_was_measured(tmp_path: Path, plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"side": "deep, whole essays", "seconds": [9.0], "cpu_seconds": [1.0, 2.0, 4.0]}]
+    values = {"essays": 20, "rows": rows, "qwk": {"deep": {"qwk": 0.75}}}
+    (tmp_path / "speed.json").write_text(json.dumps(values), encoding="utf-8")
+    monkeypatch.setattr(plan, "RESULTS", tmp_path)
+    monkeypatch.setattr(plan, "MODELS", {"a deep one": ("speed", "deep, whole essays")})
+    measured = {"essays": 1000, "cpu_seconds": {"read": 0.5, "rest": 0.36}, "peak_mebibytes": 512.0}
+    # 10^7 essays at 10 a second are 277.8 hours, their reading 1.4, and the last process takes 1 hour.
+    assert plan.table(measured).splitlines()[2] == "| a deep one | 0.750 | 10.0 | 279 | 13.96 | 5.4 | 32 |"
+
+
+def test_each_step_over_a_folder_is_measured(tmp_path: Path, plan: Any) -> None:
+    values = plan.measure(tmp_path, 2, 6, 12, 3)
+    assert (values["essays"], values["parts"], values["words"]) == (12, 2, 12)
+    assert all(seconds > 0 for seconds in values["cpu_seconds"].values())
+    assert 100 < values["peak_mebibytes"] < 4000
+    assert len((tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()) == 12

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aes_dynloss.essays.benchmark.ray_cluster import _run_there
+from aes_dynloss.training.ray_cluster import _run_there
 
 
-def run_all_there(cells: list[bytes], place: Path, plugins: str) -> None:
+def run_all_there(tasks: list[bytes], place: Path, plugins: str) -> None:
     """Run cells of a grid as a worker does."""
-    for cell in cells:
-        _run_there(cell, place, plugins)
+    for task in tasks:
+        _run_there(task, place, plugins)

@@ -323,21 +323,40 @@ def essays_to_score(
         ConfigError: One column is named twice.
         DataError: A source cannot be read, or it remains open which of its columns is the text.
     """
-    validate(Columns, named, "The choice of columns")
-    columns = {}
-    for source in sources:
-        found: Mapping[str, str] = {}
-        if is_table(source) and (is_frame(source) or Path(source).is_file()):
-            layout = unscored_columns(Path(source), named, encoding=encoding, quoting=quoting)
-            found = layout.data
-            for line in layout.said:
-                say(line)
-        columns[source] = validate(Columns, {**named, **found}, source_name(source))
+    columns = {
+        source: columns_to_score(source, named, say=say, encoding=encoding, quoting=quoting) for source in sources
+    }
     return (
         essay
         for source in sources
         for essay in iterate_unscored(source, columns=columns[source], encoding=encoding, quoting=quoting, **options)
     )
+
+
+def columns_to_score(
+    source: str, named: Mapping[str, str], *, say: Callable[[str], None], encoding: str, quoting: Quoting
+) -> Columns:
+    """The columns of essays to score, found where they have no usual names.
+
+    Args:
+        source: As `read_essays` takes it.
+        named: Columns that the user named, by ``text``, ``essay_id`` and ``prompt_id``.
+        say: Is told of each column that was found, and why.
+        encoding: Of text files.
+        quoting: Of csv and tsv.
+
+    Raises:
+        ConfigError: One column is named twice.
+        DataError: The source cannot be read, or it remains open which of its columns is the text.
+    """
+    validate(Columns, named, "The choice of columns")
+    found: Mapping[str, str] = {}
+    if is_table(source) and (is_frame(source) or Path(source).is_file()):
+        layout = unscored_columns(Path(source), named, encoding=encoding, quoting=quoting)
+        found = layout.data
+        for line in layout.said:
+            say(line)
+    return validate(Columns, {**named, **found}, source_name(source))
 
 
 def _check_unscored(

@@ -45,6 +45,22 @@ class ScoreAudit:
         self._logged = 0 if run is None else log.count("run", run)
         self._told = 0
 
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return str(self._known["run"])
+
+    def of_run(self, run: str) -> ScoreAudit:
+        """The audit of an earlier run by the same model, which is gone on with.
+
+        Args:
+            run: Its name.
+
+        Raises:
+            DataError: The log was changed or cannot be written.
+        """
+        return ScoreAudit(self.log, str(self._known["model"]), self._policy, run)
+
     @classmethod
     def into(cls, path: Path | None, model: Path, policy: Policy, digest: str | None = None) -> ScoreAudit | None:
         """A new run's audit, where one is wanted and the log can be added to.
@@ -76,7 +92,7 @@ class ScoreAudit:
         audit = self
         for entries in parts:
             if audit is self and entries:
-                audit = ScoreAudit(self.log, entries[0]["model"], self._policy, entries[0]["run"])
+                audit = self.of_run(entries[0]["run"])
             audit.tell(entries)
         return audit
 

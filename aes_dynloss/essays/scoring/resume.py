@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from filelock import FileLock, Timeout
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.tables.atomic import leftovers_of, write_text
+from aes_dynloss.tables.provenance import provenance_path
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
 LOCK = ".lock"
 SUFFIX = ".parts"
+FILES = "files"
 _PARTS, _HALVES = "[0-9]*.json", ".*.tmp"
 
 Part = dict[str, Any]
@@ -74,6 +77,8 @@ class ScoreParts:
         for path in self.folder.glob(_PARTS):
             if path >= self.path(number):
                 path.unlink()
+        if number == 0:
+            shutil.rmtree(self.files, ignore_errors=True)
 
     def put(self, number: int, part: Part) -> None:
         """Save a window; it is there whole or not at all.
@@ -87,6 +92,11 @@ class ScoreParts:
     def tables(self, name: str) -> Iterator[Mapping[str, list[Any]]]:
         """The columns of one table, window by window."""
         return (part[name] for part in self)
+
+    @property
+    def files(self) -> Path:
+        """Folder for whatever else a run saves; it goes with the first window."""
+        return self.folder / FILES
 
     def path(self, number: int) -> Path:
         """File of a window."""
@@ -107,6 +117,8 @@ def score_parts(
     others: Sequence[Path] = (),
     resume: bool = False,
     force: bool = False,
+    keep: bool = False,
+    patience: float = 0,
 ) -> Iterator[tuple[ScoreParts, list[str]]]:
     """Hold the folder of parts while they are made and joined; it is removed at the end, unless there was an error.
 
@@ -117,6 +129,8 @@ def score_parts(
         others: Files that are written with it.
         resume: Resume from parts that are there.
         force: Remove them.
+        keep: Leave the folder at the end too, to whoever joins it with others.
+        patience: Seconds for which a process that makes the same parts is waited for, such as one that is dying.
 
     Yields:
         The parts, and the digests of the finished windows, which are the same on all processes.
@@ -131,7 +145,7 @@ def score_parts(
     if processes.is_main_process:
         try:
             parts.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience)
         except Timeout:
             raise ConfigError(
                 f"Another process is writing {output}. Wait for it, or choose another --output."
@@ -141,7 +155,8 @@ def score_parts(
     try:
         if processes.is_main_process:
             _begin(parts, output, settings, resume=resume, force=force)
-            halves = [half for file in (output, *others) for half in leftovers_of(file)]  # of a process that was killed
+            written = [file for one in (output, *others) for file in (one, provenance_path(one))]
+            halves = [half for file in written for half in leftovers_of(file)]  # of a process that was killed
             for half in (*parts.folder.glob(_HALVES), *halves):
                 half.unlink(missing_ok=True)
             done = [[str(part["digest"]) for part in parts]]
@@ -151,7 +166,7 @@ def score_parts(
 
             broadcast_object_list(done)
         yield parts, done[0]
-        if processes.is_main_process:
+        if processes.is_main_process and not keep:
             _remove(parts.folder)
     except BaseException:
         if processes.is_main_process:
@@ -163,7 +178,9 @@ def score_parts(
 
 def _end_early(folder: Path, output: Path) -> None:
     """Remove a run that ended before its first window, such as by a wrong column; any other can be resumed."""
-    finished = sum(1 for _ in folder.glob(_PARTS))
+    files = folder / FILES
+    parts = (path for path in files.glob("*/*") if path.is_file()) if files.exists() else folder.glob(_PARTS)
+    finished = sum(1 for _ in parts)
     if finished:
         logger.warning("%d finished parts are kept in %s: continue with --resume.", finished, folder)
     elif not output.exists():  # else --resume would take the older scores for this run's
@@ -172,12 +189,20 @@ def _end_early(folder: Path, output: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove what a run saved, and nothing else; the settings first, since parts without them are void."""
-    for pattern in (SETTINGS, _PARTS, _HALVES, LOCK):
+    for pattern in (SETTINGS, _PARTS, _HALVES):
         for path in folder.glob(pattern):
             with suppress(OSError):
                 path.unlink()
+    shutil.rmtree(folder / FILES, ignore_errors=True)
+    with suppress(OSError):
+        (folder / LOCK).unlink()
     with suppress(OSError):
         folder.rmdir()
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove what a run into an output that is complete was killed before it could remove."""
+    _remove(output.with_name(output.name + SUFFIX))
 
 
 def _begin(parts: ScoreParts, output: Path, settings: Mapping[str, Any], *, resume: bool, force: bool) -> None:

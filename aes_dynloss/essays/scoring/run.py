@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ from aes_dynloss.versions import package_version
 logger = logging.getLogger(__name__)
 
 UNCERTAIN = "uncertain"
+# What is saved of a window.
+SCORES, REVIEW, KEPT, COUNTS, AUDIT = "scores", "review", "kept", "counts", "audit"
 
 # The machine's score is not among them: whoever sees it is drawn towards it.
 REVIEW_KINDS: Mapping[str, type] = {
@@ -117,16 +119,18 @@ def warn_unless_certain(scorer: Scorer) -> None:
         )
 
 
-def _warn_of_repeats(parts: ScoreParts) -> None:
-    """Say so where essays with the ids of those for review repeat, so that decisions would not find theirs."""
+def warn_of_repeats(tables: Callable[[str], Iterable[Mapping[str, list[Any]]]]) -> None:
+    """Say so where essays with the ids of those for review repeat, so that decisions would not find theirs.
+
+    Args:
+        tables: The saved tables of a name, window by window.
+    """
 
     def keys(name: str) -> Iterator[int]:
-        return (
-            hash(key) for table in parts.tables(name) for key in zip(table["prompt_id"], table["essay_id"], strict=True)
-        )
+        return (hash(key) for table in tables(name) for key in zip(table["prompt_id"], table["essay_id"], strict=True))
 
-    reviewed = set(keys(_REVIEW))
-    scored = Counter(key for key in keys(_SCORES) if key in reviewed)
+    reviewed = set(keys(REVIEW))
+    scored = Counter(key for key in keys(SCORES) if key in reviewed)
     repeats = scored.total() - len(scored)
     if repeats:
         logger.warning(
@@ -135,9 +139,6 @@ def _warn_of_repeats(parts: ScoreParts) -> None:
             "own, and score again.",
             repeats,
         )
-
-
-_SCORES, _REVIEW, _KEPT, _COUNTS, _AUDIT = "scores", "review", "kept", "counts", "audit"
 
 
 @dataclass
@@ -244,7 +245,42 @@ def score_to_files(
         ConfigError: The saved parts cannot be resumed, see `score_parts`.
         DataError: An essay cannot be scored, the essays have changed, or a file cannot be written.
     """
-    settings: dict[str, Any] = {
+    settings = run_settings(output, options, model_digest, review, audit)
+    others = [] if review is None else [review.path]
+    with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
+        windows = scored_windows(scorer, that_fit(essays, form, options), options, done=done)
+        if not processes.is_main_process:
+            deque(windows, maxlen=0)  # other processes only help to score
+            return ScoreCounts()
+        if review is not None and review.unsure > 0:
+            warn_unless_certain(scorer)
+        if audit is not None:
+            audit = audit.resumed(part[AUDIT] for part in parts)
+        for number, window in enumerate(windows, start=len(done)):
+            part = saved_window(scorer, window, options, review, audit)
+            parts.put(number, part)
+            if audit is not None:
+                audit.tell(part[AUDIT])
+        counts = ScoreCounts()
+        for one in parts.tables(COUNTS):
+            counts.add(one["withheld"])
+        with sealed(made, output, *others):
+            if review is not None:
+                counts.reviewed = write_scores(parts.tables(REVIEW), review.form, review.path, review_kinds(scorer))
+                warn_of_repeats(parts.tables)
+            # The scores last: they mark a complete run.
+            if worksheet is None:
+                write_windows(parts, form, output, options, score_kinds(scorer, long=options.long))
+            else:
+                worksheet.write(parts.tables(SCORES), output)
+        return counts
+
+
+def run_settings(
+    output: Path, options: ScoreOptions, model_digest: str, review: ReviewSheet | None, audit: ScoreAudit | None
+) -> dict[str, Any]:
+    """What the scores of a run depend on beside the essays, as plain values."""
+    return {
         "aes-dynloss": package_version("aes-dynloss"),
         "model": model_digest,
         **asdict(options),
@@ -253,71 +289,51 @@ def score_to_files(
         "review": None if review is None else [_beside(output, review.path), review.unsure],
         "audit": None if audit is None else _beside(output, audit.log.path),
     }
-    if form == "xlsx" and options.keep_columns:
-        essays = _that_fit(essays)
-    others = [] if review is None else [review.path]
-    with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
-        windows = score_essays(
-            scorer,
-            essays,
-            policy=options.policy,
-            coverage=options.coverage,
-            probabilities=options.probabilities,
-            long=options.long,
-            scale=options.scale,
-            ood_distance=options.ood_distance,
-            done=done,
-        )
-        if not processes.is_main_process:
-            deque(windows, maxlen=0)  # other processes only help to score
-            return ScoreCounts()
-        if review is not None and review.unsure > 0:
-            warn_unless_certain(scorer)
-        if audit is not None:
-            audit = audit.resumed(part[_AUDIT] for part in parts)
-        for number, window in enumerate(windows, start=len(done)):
-            part = _part(scorer, window, options, review, audit)
-            parts.put(number, part)
-            if audit is not None:
-                audit.tell(part[_AUDIT])
-        counts = ScoreCounts()
-        for one in parts.tables(_COUNTS):
-            counts.add(one["withheld"])
-        with sealed(made, output, *others):
-            if review is not None:
-                counts.reviewed = write_scores(parts.tables(_REVIEW), review.form, review.path, review_kinds(scorer))
-                _warn_of_repeats(parts)
-            # The scores last: they mark a complete run.
-            if worksheet is None:
-                _write_parts(parts, form, output, options, score_kinds(scorer, long=options.long))
-            else:
-                worksheet.write(parts.tables(_SCORES), output)
-        return counts
 
 
-def _that_fit(essays: Iterable[UnscoredEssay]) -> Iterator[UnscoredEssay]:
+def scored_windows(
+    scorer: Scorer,
+    essays: Iterable[UnscoredEssay],
+    options: ScoreOptions,
+    **more: Any,  # noqa: ANN401 - further arguments of score_essays
+) -> Iterator[ScoredWindow]:
+    """Essays scored by :func:`score_essays` as the options say."""
+    return score_essays(
+        scorer,
+        essays,
+        policy=options.policy,
+        coverage=options.coverage,
+        probabilities=options.probabilities,
+        long=options.long,
+        scale=options.scale,
+        ood_distance=options.ood_distance,
+        **more,
+    )
+
+
+def that_fit(essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions) -> Iterator[UnscoredEssay]:
     """The same essays; those with a cell that a workbook does not hold are refused as they come, not after the last."""
     for essay in essays:
-        for cell in essay.kept.values():
+        for cell in essay.kept.values() if form == "xlsx" and options.keep_columns else ():
             if isinstance(cell, str):
                 refuse_long_text(cell, f"--keep-columns, essay {essay.essay_id}")
         yield essay
 
 
-def _part(
+def saved_window(
     scorer: Scorer, window: ScoredWindow, options: ScoreOptions, review: ReviewSheet | None, audit: ScoreAudit | None
 ) -> dict[str, Any]:
-    """What is saved of a window."""
-    part: dict[str, Any] = {"digest": window_digest(window.essays), _SCORES: window.columns}
-    part[_COUNTS] = {"withheld": window.by_essay("withheld", default=False)}
+    """What is saved of a window: a digest of its essays, and tables by the names above."""
+    part: dict[str, Any] = {"digest": window_digest(window.essays), SCORES: window.columns}
+    part[COUNTS] = {"withheld": window.by_essay("withheld", default=False)}
     if options.keep_columns:
-        part[_KEPT] = _kept_columns(window)
+        part[KEPT] = _kept_columns(window)
     if review is not None:
-        part[_REVIEW] = rows = review_columns(scorer, window, review.unsure)
+        part[REVIEW] = rows = review_columns(scorer, window, review.unsure)
         for essay_id, text in zip(rows["essay_id"], rows["text"], strict=True) if review.form == "xlsx" else ():
             refuse_long_text(text, f"--review, essay {essay_id}")
     if audit is not None:
-        part[_AUDIT] = audit.entries(window)
+        part[AUDIT] = audit.entries(window)
     return part
 
 
@@ -341,16 +357,16 @@ def _kept_columns(window: ScoredWindow) -> dict[str, list[Any]]:
     return kept_columns([window.essays[place].kept for place in window.owner])
 
 
-def _write_parts(
+def write_windows(
     parts: ScoreParts, form: str, output: Path, options: ScoreOptions, columns: Mapping[str, type]
 ) -> None:
-    """Write all parts' scores, and the input's columns behind them if these are kept."""
-    scores = parts.tables(_SCORES)
+    """Write the scores of all saved windows, and the input's columns behind them if these are kept."""
+    scores = parts.tables(SCORES)
     if not options.keep_columns:
         write_scores(scores, form, output, columns)
         return
-    names, kinds = names_and_kinds(parts.tables(_KEPT), next(parts.tables(_SCORES), {}), columns)
-    write_scores(with_kept(scores, parts.tables(_KEPT), names), form, output, kinds)
+    names, kinds = names_and_kinds(parts.tables(KEPT), next(parts.tables(SCORES), {}), columns)
+    write_scores(with_kept(scores, parts.tables(KEPT), names), form, output, kinds)
 
 
 def score_to_stream(
@@ -375,16 +391,7 @@ def score_to_stream(
     Returns:
         Numbers of essays.
     """
-    windows = score_essays(
-        scorer,
-        essays,
-        policy=options.policy,
-        coverage=options.coverage,
-        probabilities=options.probabilities,
-        long=options.long,
-        scale=options.scale,
-        ood_distance=options.ood_distance,
-    )
+    windows = scored_windows(scorer, essays, options)
     counts = ScoreCounts()
     if processes.is_main_process:
         windows = _counted(windows if audit is None else audit.told(windows), counts)

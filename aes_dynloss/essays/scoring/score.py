@@ -21,7 +21,7 @@ from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.prompt_scales import reported_scores
 from aes_dynloss.essays.model.protocol import Scorer, Scores, check_prompts, known_prompts, probabilities_by_point
 from aes_dynloss.essays.model.trait_rows import Asked
-from aes_dynloss.essays.screening.duplicates import DuplicateFinder
+from aes_dynloss.essays.screening.duplicates import DuplicateFinder, KnownDuplicates
 from aes_dynloss.essays.screening.kinds import Advisory, Policy, advisory
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
@@ -39,20 +39,32 @@ def warn_unless_screened(scorer: Scorer) -> None:
         )
 
 
+def duplicate_finder(scorer: Scorer, policy: Policy) -> DuplicateFinder | None:
+    """What finds the duplicates of a stream; None where the policy, on the scorer's kind of texts, does not ask for it.
+
+    Args:
+        scorer: The scorer.
+        policy: What follows from advisories.
+    """
+    texts: TextKind = "essays" if scorer.screen is None else scorer.screen.texts
+    return None if policy.of(texts).action("duplicate") == "off" else DuplicateFinder()
+
+
 class Adviser:
     """Tells which scores should be looked at, or not be given.
 
     Args:
         scorer: The scorer, whose training essays are what others are compared with.
         policy: What follows from each kind; a kind that is off is not looked at.
+        duplicates: Those of the stream, where they are known; None: they are looked for.
     """
 
-    def __init__(self, scorer: Scorer, policy: Policy) -> None:
+    def __init__(self, scorer: Scorer, policy: Policy, duplicates: KnownDuplicates | None = None) -> None:
         self._screen = scorer.screen
         self._texts: TextKind = "essays" if self._screen is None else self._screen.texts
         self.policy = policy.of(self._texts)
         self._sources = scorer.sources
-        self._finder = DuplicateFinder() if self.policy.action("duplicate") != "off" else None
+        self._finder = duplicate_finder(scorer, policy) if duplicates is None else duplicates
 
     def columns(
         self,
@@ -152,6 +164,7 @@ def score_essays(
     ood_distance: bool = False,
     window: int = WINDOW,
     done: Sequence[str] = (),
+    duplicates: KnownDuplicates | None = None,
     progress: str | None = "score essays",
     warn: bool = True,
 ) -> Iterator[ScoredWindow]:
@@ -168,6 +181,7 @@ def score_essays(
         ood_distance: Whether each essay's distance from the training essays is answered, as `Scores` has it.
         window: Essays scored together.
         done: Digests of the first windows, see `window_digest`, which were scored before and are not scored again.
+        duplicates: Those among the essays, where they are known; None: they are looked for.
         progress: Words beside a progress bar on standard error; None for none.
         warn: Whether the log tells of each prompt whose intervals stay blank, once; see `warn_of_blank_intervals`.
 
@@ -182,7 +196,7 @@ def score_essays(
     stream = iter(essays)
     tables = {**scorer.postprocessing.reported, **(scale or {})}
     warned: set[str] = set()
-    adviser = None if policy is None else Adviser(scorer, policy)
+    adviser = None if policy is None else Adviser(scorer, policy, duplicates)
     for digest in done:
         part = list(itertools.islice(stream, window))
         if window_digest(part) != digest:

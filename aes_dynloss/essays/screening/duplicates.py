@@ -1,8 +1,11 @@
-"""Essays that were there before, found in a stream of any size in constant memory."""
+"""Essays that were there before, found in a stream of any size in constant memory.
+
+Where a stream is scored in pieces, its hashes are enough to find them beforehand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -61,18 +64,22 @@ class DuplicateFinder:
             For each the advisory ``duplicate``, whose value is the number of the earlier one in the stream counted from
             1, or None.
         """
-        words = hash_words([normal_text(text) for text in texts])
-        # The order of words counts: each hash is mixed with its position before they are added up.
-        positions = np.arange(len(words.words)) - np.repeat(np.cumsum(words.counts) - words.counts, words.counts)
-        keys = np.zeros(len(texts), dtype=np.uint64)
-        np.add.at(keys, words.essays, mixed(words.words ^ mixed(positions.astype(np.uint64))))
-        names = zip(essay_ids, prompt_ids, strict=True)
+        return self.find_hashed(hash_texts(texts), essay_ids, prompt_ids)
+
+    def find_hashed(
+        self, hashes: Sequence[int | None], essay_ids: Sequence[str], prompt_ids: Sequence[str]
+    ) -> list[Advisory | None]:
+        """Look the next essays of the stream up by their hashes, as :meth:`find` does by their texts.
+
+        Args:
+            hashes: Of N essays, see :func:`hash_texts`.
+            essay_ids: Their ids.
+            prompt_ids: The prompt of each.
+        """
         advisories = []
-        for text, key, count, name in zip(texts, mixed(keys).tolist(), words.counts.tolist(), names, strict=True):
+        for key, name in zip(hashes, zip(essay_ids, prompt_ids, strict=True), strict=True):
             self.seen += 1
-            # What is too long to be hashed word by word counts by a digest of its rest.
-            rest = digest(text[MOST_CHARACTERS:]) if len(text) > MOST_CHARACTERS else 0
-            advisories.append(self._look_up(key ^ rest, name) if count >= FEWEST_WORDS else None)
+            advisories.append(None if key is None else self._look_up(key, name))
         return advisories
 
     def _look_up(self, key: int, name: tuple[str, str]) -> Advisory | None:
@@ -92,6 +99,57 @@ class DuplicateFinder:
         prompt = self._numbers.setdefault(name[1], len(self._numbers))
         cells[cells["row"].argmin()] = (key, self.seen, essay_id, prompt)
         return None
+
+
+class KnownDuplicates:
+    """The duplicates of a stream that were found beforehand.
+
+    Args:
+        advisories: By the essay's place in the stream, from 0.
+
+    Examples:
+        >>> hashes = hash_texts(["It is a text of more than eight words."] * 2)
+        >>> found = DuplicateFinder().find_hashed(hashes, ["a", "b"], ["1", "1"])
+        >>> KnownDuplicates({1: found[1]}).find(["", ""], ["a", "b"], ["1", "1"]) == found
+        True
+    """
+
+    def __init__(self, advisories: Mapping[int, Advisory]) -> None:
+        self._advisories = advisories
+        self._seen = 0
+
+    def find(
+        self, texts: Sequence[str], _essay_ids: Sequence[str], _prompt_ids: Sequence[str]
+    ) -> list[Advisory | None]:
+        """The advisories on the next essays of the stream, as :meth:`DuplicateFinder.find` returns them."""
+        first, self._seen = self._seen, self._seen + len(texts)
+        return [self._advisories.get(place) for place in range(first, self._seen)]
+
+
+def hash_texts(texts: Sequence[str]) -> list[int | None]:
+    """Hashes of the words of essays, 8 bytes each, equal where two texts are the same to a :class:`DuplicateFinder`.
+
+    Args:
+        texts: N essays.
+
+    Returns:
+        For each its hash, or None for one of so few words that many write them.
+
+    Examples:
+        >>> text = "It is a text of more than eight words."
+        >>> one, same, short = hash_texts([text, text.upper(), "No"])
+        >>> one == same, short
+        (True, None)
+    """
+    words = hash_words([normal_text(text) for text in texts])
+    # The order of words counts: each hash is mixed with its position before they are added up.
+    positions = np.arange(len(words.words)) - np.repeat(np.cumsum(words.counts) - words.counts, words.counts)
+    keys = np.zeros(len(texts), dtype=np.uint64)
+    np.add.at(keys, words.essays, mixed(words.words ^ mixed(positions.astype(np.uint64))))
+    # What is too long to be hashed word by word counts by a digest of its rest.
+    rests = [digest(text[MOST_CHARACTERS:]) if len(text) > MOST_CHARACTERS else 0 for text in texts]
+    found = zip(mixed(keys).tolist(), rests, words.counts.tolist(), strict=True)
+    return [key ^ rest if count >= FEWEST_WORDS else None for key, rest, count in found]
 
 
 def _ordinal(number: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from aes_dynloss.configfile import validate
 from aes_dynloss.essays.benchmark.cells import COST, grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.parts import PLUGINS, add_plugins
+from aes_dynloss.training.grid import run_in_turn
+from aes_dynloss.training.ray_cluster import packed
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_parts")]
 
@@ -79,9 +80,10 @@ def test_a_worker_has_the_plugins_of_its_driver(place, monkeypatch):
         (cell.folder / COST).write_text("{}", encoding="utf-8")
     plugins = os.environ[PLUGINS]
     monkeypatch.delenv(PLUGINS)  # a worker elsewhere has not this process's environment
+    tasks = [packed(run_in_turn, [cell])[0] for cell in cells]
     context, codes = multiprocessing.get_context("spawn"), {}
     for given in (plugins, ""):
-        worker = context.Process(target=run_all_there, args=([pickle.dumps(cell) for cell in cells], place, given))
+        worker = context.Process(target=run_all_there, args=(tasks, place, given))
         worker.start()
         worker.join(240)
         codes[given] = worker.exitcode

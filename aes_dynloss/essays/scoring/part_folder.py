@@ -1,0 +1,496 @@
+"""A folder of tables scored part by part, by this process or by workers of a cluster that see the same folders.
+
+1. Each part is read once (:func:`survey_part`), so that a fault is told before anything is scored, and so that this
+   process finds the essays of one part that an earlier one has already, by their hashes alone.
+2. Each part is scored as a file of its own (:func:`score_part`) into the folder OUTPUT.parts. It knows its duplicates:
+   its scores, its rows for review and its lines in the audit log are final, and need never be taken back.
+3. In the order of the parts' names this process adds their lines to the audit log and lets each appear in OUTPUT.
+
+A part that is done is not done again, whoever died; one that is begun goes on from its last window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.data.data_config import Columns
+from aes_dynloss.essays.data.readers import UnscoredEssay, columns_to_score, iterate_unscored
+from aes_dynloss.essays.model.model_folder import CONFIG
+from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.sharing import locate_model
+from aes_dynloss.essays.model.trait_rows import Asked
+from aes_dynloss.essays.scoring.audit import ScoreAudit
+from aes_dynloss.essays.scoring.opening import open_to_score
+from aes_dynloss.essays.scoring.output import write_scores
+from aes_dynloss.essays.scoring.precision import in_checked_precision
+from aes_dynloss.essays.scoring.resume import SUFFIX, OneProcess, ScoreParts, score_parts
+from aes_dynloss.essays.scoring.run import (
+    AUDIT,
+    COUNTS,
+    REVIEW,
+    ReviewSheet,
+    ScoreCounts,
+    ScoreOptions,
+    review_kinds,
+    run_settings,
+    saved_window,
+    score_kinds,
+    scored_windows,
+    that_fit,
+    warn_of_repeats,
+    warn_unless_certain,
+    write_windows,
+)
+from aes_dynloss.essays.scoring.score import WINDOW, duplicate_finder, prompts_of, warn_of_blank_intervals
+from aes_dynloss.essays.screening.duplicates import KnownDuplicates, hash_texts
+from aes_dynloss.essays.screening.kinds import Advisory
+from aes_dynloss.progress import Progress
+from aes_dynloss.tables.atomic import file_sha256, leftovers, publish
+from aes_dynloss.tables.csv_jsonl import Quoting
+from aes_dynloss.tables.formats import SUFFIXES, iterate_rows
+from aes_dynloss.tables.provenance import PROVENANCE, Provenance, sealed
+from aes_dynloss.training.config import Precision
+
+logger = logging.getLogger(__name__)
+
+# Runs a function on each of some items; results come in the order of the items. The built-in ``map`` is one.
+Engine = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+
+# What a part is written as that is in a format which is read alone.
+_WRITTEN_AS = {"tsv": "csv", "ndjson": "jsonl"}
+# Seconds for which a worker waits for the end of another that has lost its machine and holds the same part.
+_PATIENCE = 60
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the parts are read, as :func:`aes_dynloss.essays.data.readers.iterate_unscored` takes it.
+
+    Args:
+        columns: Names of the columns, those of the first part where they have no usual names.
+        prompt: The one prompt of tables without a column of prompts.
+        encoding: Of text files.
+        quoting: Of csv and tsv.
+        features: Numeric columns that the model sees beside the text.
+        keep: Whether each essay has its row's other cells with it.
+    """
+
+    columns: Columns
+    prompt: str | None = None
+    encoding: str = "utf-8"
+    quoting: Quoting = "minimal"
+    features: tuple[str, ...] = ()
+    keep: bool = False
+
+    def essays(self, part: Path) -> Iterator[UnscoredEssay]:
+        """The essays of a part."""
+        return iterate_unscored(str(part), **vars(self))
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return vars(self) | {"columns": self.columns.model_dump(), "features": list(self.features)}
+
+
+@lru_cache(maxsize=1)
+def open_once(model: Path, digest: str, precision: Precision, cpu: bool, force_precision: bool) -> Scorer:
+    """The scorer of all parts that this process scores, in float32.
+
+    Args:
+        model: The model as it was named.
+        digest: SHA-256 of its config.json.
+        precision: In which it is to read.
+        cpu: Whether a GPU is left alone.
+        force_precision: Allow bf16 on a processor that has it in software alone.
+
+    Raises:
+        CheckpointError: The model cannot be opened.
+        ConfigError: It is another on this machine, or is not for its processor, or for one process of several.
+    """
+    folder = locate_model(model)
+    if file_sha256(folder / CONFIG) != digest:
+        raise ConfigError(
+            f"{model} is another model for this worker than where the command was given. Share its folder."
+        )
+    alone = "A folder of tables is scored by one process, or by the workers of --engine ray. Leave the launcher out."
+    return open_to_score(folder, precision, cpu=cpu, force_precision=force_precision, alone=alone)[1]
+
+
+@dataclass(frozen=True)
+class FolderScoring:
+    """What is the same for all parts, to be sent to workers.
+
+    Args:
+        model: The model as it was named, which each machine locates.
+        digest: SHA-256 of its config.json, by which a worker knows it.
+        output: Folder of the scores.
+        reading: How the parts are read.
+        options: What is answered.
+        form: One of `output.FORMATS`; None for that of each part.
+        review: The review sheet, if one is wanted.
+        audit: Makes the lines of the audit log, if one is wanted.
+        run: Name of the run.
+        cpu: Whether GPUs are left alone.
+        force_precision: Allow bf16 on a processor that has it in software alone.
+    """
+
+    model: Path
+    digest: str
+    output: Path
+    reading: Reading
+    options: ScoreOptions
+    form: str | None = None
+    review: ReviewSheet | None = None
+    audit: ScoreAudit | None = None
+    run: str = ""
+    cpu: bool = False
+    force_precision: bool = False
+
+    def scorer(self) -> Scorer:
+        """The scorer in float32, loaded once a process.
+
+        Raises:
+            ConfigError: The model is another on this machine.
+        """
+        return open_once(self.model, self.digest, self.options.precision, self.cpu, self.force_precision)
+
+    def form_of(self, part: Path) -> str:
+        """The format of a part's scores."""
+        suffix = part.suffix.lower().removeprefix(".")
+        return self.form or _WRITTEN_AS.get(suffix, suffix)
+
+    def name_of(self, part: Path) -> str:
+        """The name of a part's file of scores."""
+        form = self.form_of(part)
+        return part.name if part.suffix.lower() == f".{form}" else f"{part.stem}.{form}"
+
+    @property
+    def work(self) -> Path:
+        """Folder of what this run has scored."""
+        return ScoreParts(self.output.with_name(self.output.name + SUFFIX)).files / self.run
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is to be read or scored.
+
+    Args:
+        scoring: What is the same for all.
+        path: Its table.
+        sha256: Of that, as it was read first; empty before.
+        essays: Their number, likewise.
+        duplicates: Advisories on its essays that were there before, by place; None where none are looked for.
+        hashed: Whether the essays are hashed as they are read first.
+    """
+
+    scoring: FolderScoring
+    path: Path
+    sha256: str = ""
+    essays: int = 0
+    duplicates: Mapping[int, Advisory] | None = None
+    hashed: bool = False
+
+    def __str__(self) -> str:
+        """Its name."""
+        return self.path.name
+
+    @property
+    def scored(self) -> Path:
+        """Its scores, as far as they are written in the run's folder."""
+        return self.scoring.work / self.scoring.name_of(self.path)
+
+    @property
+    def windows(self) -> ScoreParts:
+        """What is saved of it, window by window."""
+        return ScoreParts(self.scored.with_name(self.scored.name + SUFFIX))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first reading of a part tells.
+
+    Args:
+        sha256: Of the table.
+        columns: Those of its columns that are looked for.
+        essays: Its essays without their texts.
+        hashes: Those of the texts, see `hash_texts`; none where they are not asked for.
+        fault: Why it cannot be read; empty where it can.
+    """
+
+    sha256: str = ""
+    columns: tuple[str, ...] = ()
+    essays: Sequence[UnscoredEssay] = ()
+    hashes: Sequence[int | None] = ()
+    fault: str = ""
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """The tables of a folder, by name.
+
+    Raises:
+        DataError: There is none, or two would have their scores in one place.
+    """
+    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
+    parts = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not parts:
+        raise DataError(
+            f"The folder {folder} holds neither tables ({', '.join(SUFFIXES)}) nor .txt files. Name a file, or a "
+            "folder of either."
+        )
+    twice = [stem for stem, count in Counter(path.stem for path in parts).items() if count > 1]
+    if twice:
+        names = " and ".join(path.name for path in parts if path.stem == twice[0])
+        raise DataError(f"{folder} holds {names}, whose scores would be hard to tell apart. Rename one.")
+    others = sum(not path.name.endswith(PROVENANCE) for path in entries) - len(parts)
+    if others:
+        logger.warning("%d entries of the folder %s are no tables and are not read.", others, folder.name)
+    return parts
+
+
+def survey_part(part: Part) -> Survey:
+    """Read a part for the first time, whole."""
+    reading = part.scoring.reading
+    try:
+        with _quiet():
+            _, row = next(iterate_rows(part.path, encoding=reading.encoding, quoting=reading.quoting), (0, {}))
+            essays: list[UnscoredEssay] = []
+            hashes: list[int | None] = []
+            stream = reading.essays(part.path)
+            while chunk := list(itertools.islice(stream, WINDOW)):
+                essays += [essay._replace(text="", features={}, kept={}) for essay in chunk]
+                hashes += hash_texts([essay.text for essay in chunk]) if part.hashed else []
+        known = reading.columns
+        columns = tuple(name for name in (known.essay_id, known.prompt_id) if name in row)
+        return Survey(file_sha256(part.path), columns, essays, hashes)
+    except (DataError, OSError) as error:
+        return Survey(fault=str(error))
+
+
+def score_part(part: Part) -> ScoreCounts:
+    """Score a part into the run's folder, unless it is there, and count its essays.
+
+    Raises:
+        DataError: It has changed since it was read first, or cannot be scored.
+    """
+    scoring, options = part.scoring, part.scoring.options
+    target, form = part.scored, scoring.form_of(part.path)
+    with _quiet(), score_parts(OneProcess(), target, {}, resume=True, keep=True, patience=_PATIENCE) as (windows, done):
+        if not target.exists():
+            if file_sha256(part.path) != part.sha256:
+                raise DataError(f"{part} was changed while its folder was scored. Start again with --force.")
+            scorer, essays = in_checked_precision(
+                scoring.scorer(), scoring.reading.essays(part.path), options.precision
+            )
+            known = None if part.duplicates is None else KnownDuplicates(part.duplicates)
+            scored = scored_windows(
+                scorer, that_fit(essays, form, options), options, done=done, duplicates=known, progress=None, warn=False
+            )
+            for number, window in enumerate(scored, start=len(done)):
+                windows.put(number, saved_window(scorer, window, options, scoring.review, scoring.audit))
+            write_windows(windows, form, target, options, score_kinds(scorer, long=options.long))
+        counts = ScoreCounts()
+        for one in windows.tables(COUNTS):
+            counts.add(one["withheld"])
+    return counts
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let what readers and scorers say of each part go; this process says it once, of all."""
+    own = logging.getLogger("aes_dynloss")
+    level = own.level
+    own.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
+
+
+def score_folder(
+    scoring: FolderScoring,
+    paths: Sequence[Path],
+    engine: Engine,
+    made: Provenance,
+    *,
+    resume: bool = False,
+    force: bool = False,
+) -> ScoreCounts:
+    """Score the tables of a folder, each into a table of the same name in another folder.
+
+    Args:
+        scoring: What is the same for all.
+        paths: The tables, see :func:`list_parts`.
+        engine: Runs a function on each of some items, here or elsewhere.
+        made: Where the scores come from, but for the tables.
+        resume: Go on with a run that was stopped.
+        force: Begin again.
+
+    Returns:
+        Numbers of essays.
+
+    Raises:
+        ConfigError: What is saved cannot be resumed, see `score_parts`.
+        DataError: A table cannot be read, or has changed since the run began; or a file cannot be written.
+    """
+    output, review, scorer = scoring.output, scoring.review, scoring.scorer()
+    names = [scoring.name_of(path) for path in paths]
+    if not resume:
+        _check_output(output, names)
+    others = [] if review is None else [review.path]
+    settings = run_settings(output, scoring.options, scoring.digest, review, scoring.audit) | {
+        "format": scoring.form,
+        "reading": scoring.reading.plain(),
+    }
+    with score_parts(OneProcess(), output, settings, others=others, resume=resume, force=force) as (saved, _):
+        parts = _begun(saved, _surveyed(scoring, paths, engine, scorer))
+        made = replace(made, sources={str(part): part.sha256 for part in parts})
+        output.mkdir(parents=True, exist_ok=True)
+        for half in leftovers(output):
+            half.unlink(missing_ok=True)
+        with sealed(made, output, names=names), sealed(made, *others):
+            counts = _scored(parts, engine)
+            if review is not None:
+
+                def tables(name: str) -> Iterator[Mapping[str, list[Any]]]:
+                    return (table for part in parts for table in part.windows.tables(name))
+
+                counts.reviewed = write_scores(tables(REVIEW), review.form, review.path, review_kinds(scorer))
+                warn_of_repeats(tables)
+        return counts
+
+
+def _check_output(output: Path, names: Sequence[str]) -> None:
+    """Refuse a folder that holds something else: whoever reads it would take that for scores of this run."""
+    entries = output.iterdir() if output.is_dir() else ()
+    others = sorted(path.name for path in entries if path.name not in {PROVENANCE, *names} and path.name[0] != ".")
+    if others:
+        raise ConfigError(
+            f"{output} holds {others[0]}, which is not of these parts. Move it, or choose another --output."
+        )
+
+
+def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, scorer: Scorer) -> list[Part]:
+    """The parts, each with the essays in it that an earlier one has too.
+
+    Raises:
+        DataError: Some cannot be read, or not as the first is; all are named.
+    """
+    options = scoring.options
+    finder = duplicate_finder(scorer, options.policy)
+    parts = [Part(scoring, path, hashed=finder is not None) for path in paths]
+    found: list[Part] = []
+    faults: list[str] = []
+    prompts: set[str] = set()
+    columns: tuple[str, ...] | None = None
+    surveys = Progress(engine(survey_part, parts), desc="read parts", unit="part", total=len(parts))
+    for part, survey in zip(parts, surveys, strict=True):
+        try:
+            if survey.fault:
+                raise DataError(survey.fault)
+            columns = survey.columns if columns is None else columns
+            _check_columns(survey.columns, columns)
+            prompt_ids = prompts_of(scorer, survey.essays)
+        except DataError as error:
+            faults.append(f"{part}: {error}")
+            continue
+        prompts.update(prompt_ids)
+        found.append(replace(part, sha256=survey.sha256, essays=len(survey.essays)))
+        if finder is not None:
+            advisories = finder.find_hashed(survey.hashes, [essay.essay_id for essay in survey.essays], prompt_ids)
+            known = {place: one for place, one in enumerate(advisories) if one is not None}
+            found[-1] = replace(found[-1], duplicates=known)
+    if faults:
+        listed = "\n".join(faults[:_SHOWN])
+        more = "" if len(faults) <= _SHOWN else f"\nand {len(faults) - _SHOWN} more"
+        raise DataError(f"{len(faults)} of {len(parts)} parts cannot be read, and none was scored.\n{listed}{more}")
+    warn_of_blank_intervals(scorer, set(Asked.of(scorer.prompts, sorted(prompts)).scales), options.coverage)
+    if scoring.review is not None and scoring.review.unsure > 0:
+        warn_unless_certain(scorer)
+    return found
+
+
+def _check_columns(columns: Sequence[str], first: Sequence[str]) -> None:
+    """Refuse a part whose essays would be named in another way than those of the first."""
+    odd = sorted(set(columns) ^ set(first))
+    if odd:
+        raise DataError(
+            f"It {'has a' if odd[0] in columns else 'lacks the'} column {odd[0]!r}, unlike the first part. Give all "
+            "parts the same columns."
+        )
+
+
+def _begun(saved: ScoreParts, parts: Sequence[Part]) -> list[Part]:
+    """The parts of this run, which begins, or is gone on with where it was saved that it had begun.
+
+    Raises:
+        DataError: It was saved with other parts.
+    """
+    scoring = parts[0].scoring
+    digests = {str(part): part.sha256 for part in parts}
+    before = next(iter(saved), None)
+    if before is None:
+        run = uuid4().hex if scoring.audit is None else scoring.audit.run
+        digest = hashlib.sha256(json.dumps(digests).encode("utf-8", "surrogatepass")).hexdigest()
+        saved.put(0, {"digest": digest, "run": run, "parts": digests})
+        begun = replace(scoring, run=run)
+    else:
+        known = before.get("parts", {})
+        changed = [name for name in sorted({*digests, *known}) if digests.get(name) != known.get(name)]
+        if changed:
+            raise DataError(
+                f"The parts are not those of the saved scores ({', '.join(changed[:_SHOWN])}), so that the run cannot "
+                "be resumed. Bring them back, or start again with --force."
+            )
+        run = before["run"]
+        begun = replace(scoring, run=run, audit=None if scoring.audit is None else scoring.audit.of_run(run))
+    return [replace(part, scoring=begun) for part in parts]
+
+
+def _scored(parts: Sequence[Part], engine: Engine) -> ScoreCounts:
+    """Let all parts be scored, and each appear as soon as those before it have; its lines are in the log by then."""
+    scoring, counts = parts[0].scoring, ScoreCounts()
+    with Progress(total=sum(part.essays for part in parts), desc="score parts", unit="essay") as bar:
+        for part, own in zip(parts, engine(score_part, parts), strict=True):
+            if not part.scored.exists():
+                raise ConfigError(
+                    f"A worker has written {part.scored.name}, which is not here. Name an --output that all "
+                    "machines share."
+                )
+            if scoring.audit is not None:
+                for window in part.windows:
+                    scoring.audit.tell(window[AUDIT])
+            publish(part.scored, scoring.output / part.scored.name)
+            counts.essays += own.essays
+            counts.withheld += own.withheld
+            bar.update(own.essays)
+    return counts
+
+
+def first_columns(path: Path, named: Mapping[str, str], say: Callable[[str], None], reading: Reading) -> Reading:
+    """The reading of all parts, with the columns that the first one has.
+
+    Args:
+        path: The first part.
+        named: Columns that the user named.
+        say: Is told of each column that was found, and why.
+        reading: How the parts are read else.
+
+    Raises:
+        DataError: It cannot be read, or it remains open which column is the text.
+    """
+    columns = columns_to_score(str(path), named, say=say, encoding=reading.encoding, quoting=reading.quoting)
+    reading = replace(reading, columns=columns)
+    next(reading.essays(path), None)  # the reader says what is missing
+    return reading
