@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 from command_line import command
-from planned_essays import OPTIONS, RANGES, fill_in, read_sheet, write_scored
+from planned_essays import OPTIONS, RANGES, SCALES, fill_in, read_sheet, write_scored, write_traits
 
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, standardized_mean_difference
 from aes_dynloss.programme.sheets import take_back
@@ -182,3 +182,35 @@ def test_without_texts_sheets_have_ids(scores, tmp_path):
     outcome = planned(path)
     assert "score with --keep-columns" in outcome.err
     assert list(read_sheet(tmp_path / "plan/sheets/marker_1.csv")) == ["essay_id", "prompt_id", "human_score"]
+
+
+def test_several_traits_from_plan_to_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, human = write_traits(tmp_path)
+    assumed = ["--assume-qwk", "0.9", "--assume-qwk", "a/style=0.7", *OPTIONS[2:]]
+    outcome = command("plan", path.name, "-o", "plan", "--half-width", "qwk=.08", "--markers", 2, *assumed)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1] == (
+        "Prompt a: the trait that needs most sets the number of essays: style for QWK."
+    )
+    fill_in(tmp_path / "plan", human)
+    outcome = command("evaluate", path.name, "--adjudicated", "plan", "--subgroup", "group", "--output-dir", "report")
+    assert outcome.code == 0, outcome.err
+    report = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
+    every = pd.read_csv(path, dtype={"essay_id": str}).dropna(subset=["form"])
+    for scale in SCALES:
+        prompt, trait = scale.split("/")
+        own = every[every["prompt_id"] == prompt]
+        expected = quadratic_weighted_kappa([human[scale, essay] for essay in own["essay_id"]], own[trait])
+        entry = report["traits"][trait]["prompts"][prompt]
+        assert entry["stands_for"] == pytest.approx(149)
+        assert entry["n"] < 149
+        low, high = entry["qwk_interval"]
+        assert low <= expected <= high
+    assert report["trait_means"]["over_prompts_first"]["qwk_interval"] is not None
+    beside = ["--references", "plan/marked.csv", "--weight-column", "design_weight"]
+    one, other = (
+        command("evaluate", path.name, *human, *OPTIONS[2:], "--json").out
+        for human in (["--adjudicated", "plan"], beside)
+    )
+    assert json.loads(one) == json.loads(other)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from planned_essays import RANGES, fill_in, read_sheet, write_scored
+from planned_essays import RANGES, SCALES, fill_in, read_sheet, write_scored, write_traits
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.programme.allocation import Assumed
@@ -135,7 +135,64 @@ def test_a_stratum_without_a_reading_is_refused(planned):
     folder, human = planned(share=0.0)
     essays = essays_of(folder).query("part == 'random' and prompt_id == 'b'")
     fill_in(folder, human, {(row.first_marker, "b", row.essay_id): np.nan for row in essays.itertuples()})
-    with pytest.raises(DataError, match=r"None of the random essays of stratum 1 is read yet"):
+    with pytest.raises(DataError, match=r"None of the random essays of prompt b, stratum 1, is read yet"):
+        take_back(folder, "mean")
+
+
+@pytest.fixture
+def planned_traits(tmp_path):
+    """A plan's folder of essays with several traits, and what humans would give."""
+    path, human = write_traits(tmp_path)
+    scored = read_scored(path, ColumnNames(), RANGES, [], 0.05)
+    plan = draw_plan(scored, {scale: Assumed(0.8, 0.8) for scale in SCALES}, Wanted({"qwk": 0.1}))
+    write_plan(plan, Markers(NAMES, 0.3), tmp_path / "plan", [path])
+    return tmp_path / "plan", human
+
+
+def test_sheets_of_several_traits_are_taken_back_by_trait(planned_traits):
+    folder, human = planned_traits
+    sheet = read_sheet(folder / "sheets/Ben.csv")
+    assert list(sheet) == ["essay_id", "prompt_id", "text", "form", "style"]
+    fill_in(folder, human)
+    taken = take_back(folder, "mean")
+    marked, essays = read_sheet(taken.marked), essays_of(folder)
+    assert (taken.unread, taken.waiting, list(taken.third)) == (0, 0, [])
+    sizes = essays["prompt_id"].value_counts()
+    assert marked.groupby(["prompt_id", "trait"]).size().to_dict() == {
+        ("a", "form"): sizes["a"],
+        ("a", "style"): sizes["a"],
+        ("b", "form"): sizes["b"],
+    }
+    keys = zip(marked["prompt_id"] + "/" + marked["trait"], marked["essay_id"], strict=True)
+    assert marked["reference"].tolist() == [human[key] for key in keys]
+    both = marked[marked["second_reference"].notna()]
+    assert both.groupby(["prompt_id", "essay_id"]).size().loc["a"].eq(2).all(), "both readers score all traits"
+    merged = marked.merge(essays, on=["prompt_id", "essay_id"])
+    np.testing.assert_allclose(merged["design_weight"], merged["weight"])
+
+
+def test_a_trait_that_two_readers_disagree_on_has_a_third_reading(planned_traits):
+    folder, human = planned_traits
+    one = twice_read(folder)
+    style, form = ("a/style", one["essay_id"]), ("a/form", one["essay_id"])
+    fill_in(folder, human, {(one["first_marker"], *style): 1, (one["second_marker"], *style): 5})
+    taken = take_back(folder, "third")
+    (path,) = taken.third
+    sheet = read_sheet(path)
+    assert list(sheet) == ["essay_id", "prompt_id", "text", "form", "style"], "it does not tell which trait"
+    assert len(sheet) == taken.waiting == 1
+    assert np.isnan(taken.decisions.table.set_index(["prompt_id", "essay_id"]).loc[style, "human_score"])
+    sheet.assign(form=1, style=4).to_csv(path, index=False)
+    decided = take_back(folder, "third").decisions.decided
+    assert decided[style] == 4
+    assert decided[form] == human[form], "where two agree the third counts for nothing"
+
+
+def test_a_score_of_a_trait_that_a_prompt_has_not_is_refused(planned_traits):
+    folder, human = planned_traits
+    fill_in(folder, human)
+    change(folder, "Ann", lambda sheet: sheet.assign(style=3))
+    with pytest.raises(DataError, match=r"Ann\.csv has essay '\d+' of prompt 'b/style', other than essays\.csv says"):
         take_back(folder, "mean")
 
 
