@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath
+from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, OnceCommand
 from aes_dynloss.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ HTML, DOCX = "dossier.html", "dossier.docx"
 FORMS = {"html": (HTML,), "docx": (DOCX,), "both": (DOCX, HTML)}
 
 
-@click.command()
+@click.command(cls=OnceCommand)
 @click.argument("run", type=ExistingPath("run", "Name the folder that aes-dynloss finetune wrote."))
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help=f"Folder for {HTML} and {DOCX}.")
 @click.option(

@@ -14,6 +14,8 @@ from aes_dynloss.cli.options import (
     EXISTING,
     FOLDER,
     ExistingPath,
+    OnceCommand,
+    each_once,
     map_option,
     read_score_ranges,
     score_range_options,
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 RESULT, TABLE, PAGE = "monitor.json", "monitor.csv", "monitor.html"
 
 
-@click.command()
+@click.command(cls=OnceCommand)
 @click.argument("model", type=ExistingPath("model folder", "Give a run of finetune, or its folder model/."))
-@click.argument("scores", type=EXISTING, nargs=-1, required=True, metavar="NEW_SCORES...")
+@click.argument("scores", type=EXISTING, nargs=-1, required=True, callback=each_once, metavar="NEW_SCORES...")
 @click.option(
     "--baseline", type=EXISTING, help="Scores to compare with.  [default: predictions that MODEL's run keeps]"
 )
@@ -43,16 +45,27 @@ RESULT, TABLE, PAGE = "monitor.json", "monitor.csv", "monitor.html"
     "times, of each of the last k in their order.",
 )
 @click.option(
-    "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
+    "--subgroup",
+    "subgroups",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Column of groups of writers; may be repeated.",
 )
 @click.option(
-    "--feature", "features", multiple=True, metavar="COLUMN", help="Numeric column of the scores; may be repeated."
+    "--feature",
+    "features",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Numeric column of the scores; may be repeated.",
 )
 @click.option(
     "--features",
     "tables",
     type=EXISTING,
     multiple=True,
+    callback=each_once,
     metavar="TABLE",
     help="Features of essays then or now, as `aes-dynloss features` writes them; may be repeated.",
 )

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, map_option, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import (
+    EXISTING,
+    FOLDER,
+    OnceCommand,
+    each_once,
+    map_option,
+    read_score_ranges,
+    score_range_options,
+)
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(cls=OnceCommand)
 @click.argument("scored", type=EXISTING)
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help="Folder for the plan; must be new or empty.")
 @click.option(
@@ -43,7 +51,12 @@ logger = logging.getLogger(__name__)
     "repeated.",
 )
 @click.option(
-    "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
+    "--subgroup",
+    "subgroups",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Column of groups of writers; may be repeated.",
 )
 @click.option(
     "--uncertain",

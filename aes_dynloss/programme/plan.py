@@ -97,31 +97,39 @@ def parse_half_widths(words: Sequence[str]) -> dict[str, float]:
     """Half widths by measure, from words such as ``qwk=0.03``.
 
     Raises:
-        ConfigError: A word is no such pair.
+        ConfigError: A word is no such pair, or a measure is there twice.
 
     Examples:
         >>> parse_half_widths(["qwk=0.03", "smd=.05"])
         {'qwk': 0.03, 'smd': 0.05}
     """
-    return {measure: _between_0_and_1(measure, word, "--half-width", SPREADS) for measure, word in _pairs(words)}
+    pairs = [(measure, value) for measure, _, value in (word.partition("=") for word in words)]
+    return _values("--half-width", pairs, SPREADS)
 
 
 def parse_assumed(words: Sequence[str]) -> dict[str, float]:
     """QWK by prompt, or by prompt and trait, from words such as ``0.8`` or ``phones=0.8``; without it, of all others.
 
     Raises:
-        ConfigError: A word is no such pair.
+        ConfigError: A word is no such pair, or a prompt is there twice.
 
     Examples:
         >>> parse_assumed(["0.8", "phones=0.75"])
         {'all': 0.8, 'phones': 0.75}
     """
     pairs = [(prompt if equals else ONE_PROMPT, value) for prompt, equals, value in (w.rpartition("=") for w in words)]
-    return {prompt: _between_0_and_1(prompt, value, "--assume-qwk") for prompt, value in pairs}
+    return _values("--assume-qwk", pairs)
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (word.partition("=") for word in words)]
+def _values(option: str, pairs: Sequence[tuple[str, str]], known: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """The number of each name that an option was given for."""
+    values: dict[str, float] = {}
+    for name, value in pairs:
+        number = _between_0_and_1(name, value, option, known)
+        if name in values:
+            raise ConfigError(f"{option} names {name} twice, {values[name]:g} and {number:g}. Give it one value.")
+        values[name] = number
+    return values
 
 
 def _between_0_and_1(name: str, value: str, option: str, known: Mapping[str, Any] | None = None) -> float:

@@ -105,6 +105,8 @@ def test_criteria_of_ones_own_and_features_from_a_table(programme):
             ["run", "spring.csv", "--human", "human_spring.csv", "--human", "human_spring.csv"],
             "2 --human for 1 NEW_SCORES",
         ),
+        (["run", "spring.csv", "./spring.csv"], "NEW_SCORES...: spring.csv is named 2 times"),
+        (["run", "spring.csv", "--baseline", "autumn.csv", "--baseline", "spring.csv"], "--baseline is given 2 times"),
         (["empty", "spring.csv"], "has no config.json. Give a run of finetune"),
         (["bare", "spring.csv"], "has no predictions_test.csv beside its model"),
         (["run", "spring.csv", "--criteria", "wrong.yaml"], "there is no criterion 'smd'"),

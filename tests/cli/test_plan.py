@@ -149,6 +149,9 @@ def test_what_has_no_weighted_figures_is_refused(scores, tmp_path, words, messag
         (["--subgroup", "school"], "has no column 'school'"),
         (["--map", "essay_id=candidate"], "'candidate'"),
         (["--report", "scores.csv"], "cannot be read as a report"),
+        (["--half-width", "qwk=.02"], "--half-width names qwk twice"),
+        (["--seed", "1", "--seed", "2"], "--seed is given 2 times. Give it once."),
+        (["--subgroup", "group", "--subgroup", "group"], "--subgroup: group is named 2 times"),
     ],
 )
 def test_plans_that_cannot_be(scores, tmp_path, words, message):

@@ -153,6 +153,13 @@ def test_no_half_width_is_refused(word):
         parse_half_widths([word])
 
 
+def test_two_values_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match=r"--half-width names qwk twice, 0\.05 and 0\.02\. Give it one value\."):
+        parse_half_widths(["qwk=0.05", "smd=0.1", "qwk=0.02"])
+    with pytest.raises(ConfigError, match="--assume-qwk names all twice"):
+        parse_assumed(["0.7", "a=0.7", "0.8"])
+
+
 @pytest.mark.parametrize("word", ["a=1.5", "high", "-0.2"])
 def test_no_qwk_is_refused(word):
     with pytest.raises(ConfigError, match="--assume-qwk"):
