@@ -150,7 +150,7 @@ class HumanSource:
             return self.plan.decisions
         scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
         sheets = [read_decisions(path, scales) for path in self.sheets]
-        return decisions_of_sheets(sheets, test.ranges, self.rule) if sheets else None
+        return decisions_of_sheets(sheets, test, self.rule) if sheets else None
 
     def report(self, test: PredictionTable, subgroups: Collection[str], **settings: Any) -> Report:  # noqa: ANN401
         """The report, weighted where there are weights.

@@ -17,7 +17,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.bootstrap import prompt_generator
 from aes_dynloss.measures.resolution import Rule, needs_third
 from aes_dynloss.programme.plan import CERTAIN, WITHHELD, Plan, plan_json
-from aes_dynloss.reports.adjudication import HUMAN_SCORE, Decisions, read_decisions, resolved_decisions
+from aes_dynloss.reports.adjudication import HUMAN_SCORE, Decisions, read_decisions, refuse_copies, resolved_decisions
 from aes_dynloss.reports.predictions import refuse_outside
 from aes_dynloss.tables.atomic import atomic_folder
 from aes_dynloss.tables.cells import parse_ids
@@ -181,8 +181,8 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
         rule: How two or three readings become one score.
 
     Raises:
-        DataError: The folder is no plan, a sheet is missing or holds other essays or scores than it should, or of a
-            stratum no essay is read.
+        DataError: The folder is no plan, a sheet is missing, is a copy of another or holds other essays or scores than
+            it should, or of a stratum no essay is read.
     """
     plan, essays = _read_plan(folder)
     scores = _row_a_score(essays, plan["traits"])
@@ -193,6 +193,8 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
         if name not in sheets:
             raise DataError(f"{folder} lacks the sheet {SHEETS}/{name}.{plan['form']}. Put it back, filled in or not.")
         found[name] = _read_sheet(sheets[name], scores, name, plan["traits"])
+    refuse_copies([*found.values()])
+    _refuse_two_thirds({sheets[name].name: found[name] for name in third})
     ranges = {scale: ScoreRange(**span) for scale, span in plan["ranges"].items()}
     readings = _readings(scores, found, third)
     known = ranges | _inferred(readings, ranges, folder.name)
@@ -277,6 +279,19 @@ def _read_sheet(path: Path, scores: pd.DataFrame, name: str, traits: Mapping[str
                 "the sheet as they were written."
             )
     return decisions
+
+
+def _refuse_two_thirds(third: Mapping[str, Decisions]) -> None:
+    """Refuse sheets of third readings that are of the same essay, for one of them alone can count."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, decisions in third.items():
+        for key in _keys(decisions.table):
+            if key in seen:
+                raise DataError(
+                    f"{SHEETS}/{seen[key]} and {SHEETS}/{name} both have essay {key[1]!r} of prompt {key[0]!r}: one is "
+                    "a copy, or was put in the wrong place. Keep what is filled in."
+                )
+            seen[key] = name
 
 
 def _texts(sheets: Sequence[Path]) -> pd.DataFrame:

@@ -226,9 +226,9 @@ def with_references(
     if unknown.all() or not unknown.any():
         return table, []
     if sampled:
-        return table[~unknown].reset_index(drop=True), []
+        return table[~unknown], []
     alone = pd.MultiIndex.from_arrays([table.loc[unknown, "essay_id"].astype(str)])
-    return table[~unknown].reset_index(drop=True), [
+    return table[~unknown], [
         f"{int(unknown.sum())} of {len(unknown)} essays in {source} have no human score in {references}: "
         f"{_named(alone)}. The figures are those of the others."
     ]

@@ -64,7 +64,7 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
                 own[role] = cells[trait + behind]
         parts.append(own[rows])
     together: pd.DataFrame = pd.concat(parts)
-    return together.sort_index(kind="stable").reset_index(drop=True)
+    return together.sort_index(kind="stable")
 
 
 def long_references(
@@ -98,7 +98,7 @@ def long_references(
         known = [not is_blank(value) for value in cells[name]]
         parts.append(shared.assign(**{TRAIT_COLUMN: trait}).assign(**{column: cells[name]})[known])
     together: pd.DataFrame = pd.concat(parts)
-    return together.sort_index(kind="stable").reset_index(drop=True)
+    return together.sort_index(kind="stable")
 
 
 def with_scale_ids(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -101,11 +101,19 @@ def test_an_essay_of_several_review_sheets_has_one_score(scores, tmp_path):
     words += [*OPTIONS[2:], "--json", "--rule", "higher", "--audit", "audit.jsonl"]
     report = json.loads(command(*words).out)
     assert (report["adjudicated"]["decided"], report["adjudicated"]["undecided"]) == (2, 1)
+    (tmp_path / "two (copy).csv").write_bytes((tmp_path / "two.csv").read_bytes())
+    copied = [*words[:-2], "--adjudicated", "two (copy).csv"]
+    assert "two.csv and two (copy).csv have the same scores of the same essays" in command(*copied).error
+    for name in ("two", "two (copy)"):
+        read_sheet(tmp_path / f"{name}.csv").assign(reader=name).to_csv(tmp_path / f"{name}.csv", index=False)
+    assert "copy" not in command(*copied).error, "two readers who agree"
     pd.DataFrame({"essay_id": ["002"], "prompt_id": "c", "human_score": [2]}).to_csv(
         tmp_path / "three.csv", index=False
     )
     assert "three.csv" in command(*words, "--adjudicated", "three.csv").error
-    fourth = command(*words, "--adjudicated", "one.csv", "--adjudicated", "two.csv").error
+    for name, score in (("four", 3), ("five", 4)):
+        sheet.assign(human_score=score).to_csv(tmp_path / f"{name}.csv", index=False)
+    fourth = command(*words, "--adjudicated", "four.csv", "--adjudicated", "five.csv").error
     assert "Essay '002' of prompt 'a' has 4 readings in one.csv with two.csv" in fourth, "none is passed over"
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["essay_id"]: (line["human"], line["readings"]) for line in lines} == {

@@ -209,7 +209,7 @@ def change(folder, name, edit):
             lambda sheet: sheet.assign(essay_id=["999", *sheet["essay_id"][1:]]),
             r"Ann\.csv has essay '999' of prompt '.', other",
         ),
-        (lambda sheet: sheet.assign(human_score=7), r"Row 1 of Ann\.csv.*human_score 7 is no score point of prompt"),
+        (lambda sheet: sheet.assign(human_score=7), r"Row 2 of Ann\.csv.*human_score 7 is no score point of prompt"),
         (lambda sheet: sheet.assign(human_score="good"), r"of Ann\.csv \(essay '\d+'\)"),
         (lambda sheet: sheet.drop(columns="human_score"), r"Ann\.csv has no column 'human_score'"),
     ],
@@ -286,6 +286,27 @@ def test_a_sheet_under_another_name_is_not_passed_over(planned):
     (folder / "sheets/Ann (1).csv").write_bytes((folder / "sheets/Ann.csv").read_bytes())
     with pytest.raises(DataError, match=r"sheets/Ann \(1\)\.csv is no sheet of .*: expected Ann, Ben, Cleo or third_1"):
         take_back(folder, "mean")
+
+
+def test_a_copy_of_a_sheet_is_no_second_reading(planned):
+    folder, human = planned(NAMES[:2], share=1.0)
+    fill_in(folder, human)
+    assert take_back(folder, "mean").unread == 0, "two readers who agree"
+    (folder / "sheets/Ben.csv").write_bytes((folder / "sheets/Ann.csv").read_bytes())
+    with pytest.raises(DataError, match=r"Ann\.csv and Ben\.csv have the same scores of the same essays: a copy is no"):
+        take_back(folder, "mean")
+
+
+def test_a_copy_of_a_third_reading_is_refused(planned):
+    folder, human = planned()
+    one = twice_read(folder)
+    key = ("a", one["essay_id"])
+    fill_in(folder, human, {(one["first_marker"], *key): 2, (one["second_marker"], *key): 5})
+    (path,) = take_back(folder, "third").third
+    copy = path.with_name(f"{path.stem} (copy).csv")
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match=rf"sheets/{path.stem} \(copy\)\.csv and sheets/{path.name} both have essay"):
+        take_back(folder, "third")
 
 
 def test_a_range_that_nobody_gave_is_that_of_the_readings(planned):
