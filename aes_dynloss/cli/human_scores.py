@@ -127,12 +127,21 @@ class HumanSource:
         return [] if self.weights is None else [self.weights]
 
     def refuse(self, **unweighted: object) -> None:
-        """Refuse options, by name, whose figures have no weights, where there are weights.
+        """Refuse options, by name, whose figures have no weights, where there are weights, and raters of a plan.
 
         Raises:
             ConfigError: One of them is given.
         """
+        from aes_dynloss.programme.sheets import MARKER
+        from aes_dynloss.reports.adjudication import HUMAN_SCORE
+
         named = [name for name, value in unweighted.items() if value]
+        if self.plan is not None and "rater_column" in named:
+            raise ConfigError(
+                "A plan's sheets say who read, and raters have no weighted figures. For a report on raters, evaluate "
+                f"the same scores with --references {self.plan.readings} --rater-column {MARKER} --reference-column "
+                f"{HUMAN_SCORE}."
+            )
         if self.weights is not None and named:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
             raise ConfigError(f"{options} would give figures of a sample without its weights. Leave them out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -87,7 +88,8 @@ class OnceCommand(click.Command):
 def each_once(_: click.Context, param: click.Parameter, values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The callback of an option or argument that may be repeated, which refuses to name one thing twice."""
     name = param.metavar if isinstance(param, click.Argument) else max(param.opts, key=len)
-    for value, times in Counter(values).items():
+    same = Counter(os.path.realpath(value) if isinstance(value, Path) else value for value in values)
+    for value, times in same.items():
         if times > 1:
             raise ConfigError(f"{name}: {value} is named {times} times. Name it once.")
     return values

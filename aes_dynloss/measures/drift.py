@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtrc, chdtr, chdtrc, chndtrinc, kolmogorov, ndtr, ndtri, stdtr
-from scipy.stats import hypergeom
+from scipy.special import chdtr, chdtrc, chndtrinc, kolmogorov, ndtr, ndtri, stdtr
+from scipy.stats import beta, betabinom, hypergeom
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import checked_columns, sample_sd
@@ -242,22 +242,39 @@ def difference_interval(one: tuple[float, float, float], other: tuple[float, flo
     return first - second - float(down), first - second + float(up)
 
 
-def rise_above(share: float, now: tuple[int, int], confidence: float = 0.95) -> Drift:
-    """How much larger a share is now than one that is known; p is that of the exact binomial test.
+def rise_above(share: float, learned: int, now: tuple[int, int], confidence: float = 0.95) -> Drift:
+    """How much larger a share is now than the one that a threshold was learned for.
+
+    Of a threshold that so many essays told, the share of all essays beyond it is not known: as the share beyond an
+    order statistic, it is taken to have the beta distribution with parameters share n and (1 - share) n. So p is the
+    tail of the beta-binomial distribution, and the interval, by `difference_interval`, has the beta's quantiles then.
 
     Args:
-        share: What is known, such as the share of genuine essays that a threshold lets through.
-        now: Essays that have something, of so many.
-        confidence: Of the interval, Wilson's.
+        share: What the threshold was learned for.
+        learned: Essays that it was learned of, n.
+        now: Essays that are beyond it, of so many.
+        confidence: Of the interval.
+
+    References:
+        Wilks (1941), Determination of sample sizes for setting tolerance limits, Annals of Mathematical Statistics
+        12(1), 91-96, for the share beyond an order statistic.
 
     Examples:
-        >>> round(rise_above(0.002, (14, 200)).value, 3)
-        0.068
+        >>> rise = rise_above(0.002, 1000, (14, 200))
+        >>> round(rise.value, 3), rise.p < 0.001
+        (0.068, True)
+        >>> rise_above(0.002, 50, (14, 200)).p > 0.01
+        True
     """
     found, essays = now
-    low, high = wilson_interval(found / essays, essays, confidence)
-    p = float(bdtrc(found - 1, essays, share)) if found else 1.0
-    return Drift(found / essays - share, (low - share, high - share), p)
+    shapes = share * learned, (1 - share) * learned
+    sides = [0.5 + side * confidence / 2 for side in (-1, 1)]
+    of_now, of_then = (
+        wilson_interval(found / essays, essays, confidence),
+        [float(one) for one in beta.ppf(sides, *shapes)],
+    )
+    ends = difference_interval((found / essays, *of_now), (share, of_then[0], of_then[1]))
+    return Drift(found / essays - share, ends, float(betabinom.sf(found - 1, essays, *shapes)))
 
 
 def look_level(look: int, level: float = 0.05) -> float:

@@ -55,11 +55,12 @@ CONFIDENCE = 0.95
 
 
 class _Part(NamedTuple):
-    """Essays of a prompt, or of one group on it."""
+    """Essays of a prompt, or of one group on it; of the prompt's essays then thresholds of advisories were learned."""
 
     prompt: str
     then: pd.DataFrame
     now: pd.DataFrame
+    learned: int
     column: str | None = None
     group: str | None = None
 
@@ -147,6 +148,7 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
     unknown = [name for name in scores.features if name not in features]
     if unknown:
         notes.append(f"Features that are not known of {baseline.name} are not compared: {', '.join(unknown)}.")
+    notes += _blank_notes([baseline, scores], features)
     parts = _by_prompt(baseline, scores, notes)
     for part in parts:
         yield from _differences(part, features)
@@ -162,12 +164,34 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
                     yield from _differences(one, features)
 
 
+def _blank_notes(sides: Sequence[Scores], features: Sequence[str]) -> Iterator[str]:
+    """Features that some essays lack, by prompt: they count for nothing there, and may have drifted with what they are.
+
+    Where too few essays have one, it is not compared.
+    """
+    for name in features:
+        for scores in sides:
+            for prompt, own in _tables(scores.table).items():
+                blank, known = int(own[name].isna().sum()), int(own[name].notna().sum())
+                if blank and known < FEWEST_ESSAYS:
+                    yield (
+                        f"Prompt {prompt}: feature {name} is blank in {blank:,} of {len(own):,} essays of "
+                        f"{scores.name}, and is not compared."
+                    )
+                elif blank:
+                    yield (
+                        f"Prompt {prompt}: feature {name} is blank in {blank:,} of {len(own):,} essays of "
+                        f"{scores.name}; those that have it are compared."
+                    )
+
+
 def _by_prompt(baseline: Scores, scores: Scores, notes: list[str]) -> list[_Part]:
     """The prompts that both have, in their order."""
     then, now = _tables(baseline.table), _tables(scores.table)
     empty = scores.table.iloc[:0]
     prompts = sorted({*then} | {*now}, key=prompt_order)
-    parts = [_Part(prompt, then.get(prompt, empty), now.get(prompt, empty)) for prompt in prompts]
+    pairs = ((prompt, then.get(prompt, empty), now.get(prompt, empty)) for prompt in prompts)
+    parts = [_Part(prompt, before, after, len(before)) for prompt, before, after in pairs]
     few = [part for part in parts if not part.enough]
     if len(few) == len(parts):
         sizes = ", ".join(f"{part.prompt}: {len(part.then)} and {len(part.now)}" for part in parts)
@@ -214,7 +238,7 @@ def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Dri
 def _advisories(part: _Part) -> Iterator[Drifted]:
     """Shares of essays with each advisory that there is, and of withheld scores.
 
-    Where no advisories are known of the essays then, their share was the one that thresholds were learned for.
+    Where no advisories are known of the essays then, their share was about the one that thresholds were learned for.
     """
     known, essays = ADVISORIES in part.then, len(part.now)
     counts = [_advisory_counts(table) for table in ((part.then, part.now) if known else (part.now,))]
@@ -226,7 +250,7 @@ def _advisories(part: _Part) -> Iterator[Drifted]:
         elif kind == WITHHELD:
             continue
         else:
-            drift, share = rise_above(FLAGGED_SHARE, (now, essays), CONFIDENCE), FLAGGED_SHARE
+            drift, share = rise_above(FLAGGED_SHARE, part.learned, (now, essays), CONFIDENCE), FLAGGED_SHARE
         before = len(part.then) if known else None
         yield _drifted(part, "advisory", {"rise": drift}, name=kind, then=share, now=now / essays, n_then=before)
 

@@ -29,9 +29,9 @@ from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
 
 Form = Literal["csv", "xlsx"]
 
-PLAN, ESSAYS, SHEETS, MARKED = "plan.json", "essays.csv", "sheets", "marked.csv"
+PLAN, ESSAYS, SHEETS, MARKED, READINGS = "plan.json", "essays.csv", "sheets", "marked.csv", "readings.csv"
 DESIGN_WEIGHT = "design_weight"
-FIRST, SECOND = "first_marker", "second_marker"
+FIRST, SECOND, MARKER = "first_marker", "second_marker", "marker"
 _THIRD = "third"
 _NAME = re.compile(r"[\w][\w .-]*")
 _KEYS = ["prompt_id", "essay_id"]
@@ -155,6 +155,7 @@ class TakenBack:
         marked: The table of essays that are read: reference (the first reading), second_reference, third_reading,
             human_score (the one that counts), design_weight, part and stratum; a row a trait, named in the column
             trait, where there are several.
+        readings: The table of readings, one a row: marker and human_score.
         decisions: The scores that count, blank where a reading is missing or a third one is needed.
         ranges: Score range by prompt, or by prompt and trait, where the plan knows it.
         unread: Essays without a reading of some trait.
@@ -163,6 +164,7 @@ class TakenBack:
     """
 
     marked: Path
+    readings: Path
     decisions: Decisions
     ranges: Mapping[str, ScoreRange]
     unread: int
@@ -171,7 +173,7 @@ class TakenBack:
 
 
 def take_back(folder: Path, rule: Rule) -> TakenBack:
-    """Read all sheets of a plan, write ``marked.csv``, and sheets for third readings where they are needed.
+    """Read all sheets of a plan, write MARKED and READINGS, and sheets for third readings where they are needed.
 
     Estimates use an essay's first reading, of which the two are in random order, so that essays that were read twice
     are measured as the others. Design weights stand for the essays of a stratum that nobody has read yet, too.
@@ -208,9 +210,10 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
         for keys in ([key for key in readings if not readings[key]], apart, [key for key in apart if key not in asked])
     )
     new = _write_third(folder, plan, essays, [*sheets.values()], wanted) if wanted else []
-    write_table(_marked(scores, plan, readings, decisions), folder / MARKED)
-    seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED])
-    return TakenBack(folder / MARKED, decisions, ranges, len(unread), len(waiting), new)
+    write_table(_by_trait(_marked(scores, plan, readings, decisions), plan["traits"]), folder / MARKED)
+    write_table(_by_trait(_by_marker(found), plan["traits"]), folder / READINGS)
+    seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED, READINGS])
+    return TakenBack(folder / MARKED, folder / READINGS, decisions, ranges, len(unread), len(waiting), new)
 
 
 def _row_a_score(essays: pd.DataFrame, traits: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -367,19 +370,33 @@ def _marked(
     readings: Mapping[tuple[str, str], Sequence[float]],
     decisions: Decisions,
 ) -> pd.DataFrame:
-    """The essays that are read, with their readings and design weights; a row a trait where there are several."""
+    """The essays that are read, with their readings and design weights; a row a scale."""
     columns = ("reference", "second_reference", "third_reading")
     rows = [dict(zip(columns, readings[key], strict=False)) for key in scores.index]
     table = pd.DataFrame(rows, index=scores.index, columns=list(columns), dtype=float)
     table[HUMAN_SCORE] = decisions.table[HUMAN_SCORE].to_numpy()
     table[DESIGN_WEIGHT] = _weights(scores, plan["strata"], table["reference"].notna().to_numpy())
     table = table.join(scores[["part", "stratum"]])
-    read = table[table["reference"].notna()].reset_index()
+    return table[table["reference"].notna()].reset_index()
+
+
+def _by_marker(found: Mapping[str, Decisions]) -> pd.DataFrame:
+    """All readings with their markers; a third one's is the last part of its sheet's name."""
+    tables = [
+        decisions.table.dropna(subset=HUMAN_SCORE).assign(**{MARKER: re.sub(rf"^{_THIRD}_\d+_", "", name)})
+        for name, decisions in found.items()
+    ]
+    return pd.concat(tables)[[*ID_COLUMNS, MARKER, HUMAN_SCORE]]
+
+
+def _by_trait(table: pd.DataFrame, traits: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """A table with its ids first, and of several traits with a column of traits in place of scales."""
     ids = [*ID_COLUMNS]
-    if plan["traits"]:
-        read["prompt_id"], read[TRAIT_COLUMN] = zip(*map(prompt_and_trait, read["prompt_id"]), strict=True)
+    if traits:
+        prompts, names = zip(*map(prompt_and_trait, table["prompt_id"]), strict=True)
+        table = table.assign(**{"prompt_id": prompts, TRAIT_COLUMN: names})
         ids.append(TRAIT_COLUMN)
-    return read[[*ids, *(name for name in read.columns if name not in ids)]]
+    return table[[*ids, *(name for name in table.columns if name not in ids)]]
 
 
 def _weights(scores: pd.DataFrame, strata: Sequence[Mapping[str, Any]], read: np.ndarray[Any, Any]) -> list[float]:

@@ -79,6 +79,21 @@ def test_the_table_of_readings_has_the_same_figures(scores, tmp_path):
     assert json.loads(one.out) == json.loads(other.out)
 
 
+def test_a_report_on_a_plans_readers(scores, tmp_path):
+    path, human = scores
+    assert planned(path, "--markers", 3).code == 0
+    fill_in(tmp_path / "plan", human)
+    outcome = command("evaluate", path.name, "--adjudicated", "plan", "--rater-column", "marker")
+    assert outcome.code == 2
+    readings = "--references plan/readings.csv --rater-column marker --reference-column human_score"
+    assert outcome.error.endswith(f"evaluate the same scores with {readings}.")
+    outcome = command("evaluate", path.name, *readings.split(), *OPTIONS[2:], "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert {one["rater"] for one in report["raters"]["raters"]} == {"marker_1", "marker_2", "marker_3"}
+    assert any("have no human score in readings.csv" in note for note in report["notes"])
+
+
 def test_a_plan_beside_all_human_scores_is_as_a_review_sheet(scores, tmp_path):
     path, human = scores
     human.rename("reference").reset_index().to_csv(tmp_path / "human.csv", index=False)

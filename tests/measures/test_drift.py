@@ -39,7 +39,7 @@ def test_p_values_are_those_of_scipy():
     assert share_rise((3, 100), (12, 150)).p == pytest.approx(
         stats.fisher_exact([[12, 138], [3, 97]], alternative="greater").pvalue
     )
-    assert rise_above(0.02, (6, 100)).p == pytest.approx(stats.binom.sf(5, 100, 0.02))
+    assert rise_above(0.02, 10**9, (6, 100)).p == pytest.approx(stats.binom.sf(5, 100, 0.02), rel=1e-3)
 
 
 def test_figures_by_hand():
@@ -47,7 +47,7 @@ def test_figures_by_hand():
     assert shift.value == pytest.approx(1 / np.sqrt((2 + 1) / 2))
     index = stability_index([49.5, 49.5], [24.5, 74.5])  # half an essay more in each bin: 50, 50 and 25, 75
     assert index.value == pytest.approx(-0.25 * np.log(0.5) + 0.25 * np.log(1.5))
-    assert rise_above(0.1, (30, 100)).value == pytest.approx(0.2)
+    assert rise_above(0.1, 500, (30, 100)).value == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,16 @@ def test_an_agreement_is_on_fishers_scale():
     )
     assert difference_interval((0.5, 0.4, 0.6), (0.5, 0.5, 0.5)) == pytest.approx((-0.1, 0.1))
     assert low < np.tanh(1.0) < high
+
+
+@pytest.mark.parametrize("learned", [500, 2000])
+def test_a_threshold_that_was_learned_of_few_essays_gives_few_false_alarms(learned):
+    """The threshold is the order statistic beyond which the share lies of essays that it is learned of."""
+    random, share, alarms, beyond_known = np.random.default_rng(0), 0.01, [], []
+    for _ in range(800):
+        threshold = np.sort(random.standard_normal(learned))[-int(share * learned)]
+        found = int((random.standard_normal(1000) >= threshold).sum())
+        alarms.append(rise_above(share, learned, (found, 1000)).p < 0.05)
+        beyond_known.append(stats.binom.sf(found - 1, 1000, share) < 0.05)
+    assert np.mean(alarms) < 0.065
+    assert np.mean(beyond_known) > 0.075, "as if the share were known"

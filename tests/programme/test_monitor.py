@@ -122,6 +122,19 @@ def test_features_that_one_side_lacks_are_told():
     assert any("spelling" in note for note in monitor.notes)
 
 
+def test_features_that_essays_lack_are_told():
+    then, now = administration("then", 0), administration("now", 1)
+    some, none = then.table.copy(), now.table.copy()
+    some.loc[:4, "spelling"] = np.nan
+    none.loc[none["prompt_id"] == "b", "spelling"] = np.nan
+    monitor = build_monitor(replace(then, table=some), [replace(now, table=none)])
+    assert monitor.notes == [
+        "Prompt a: feature spelling is blank in 5 of 150 essays of then; those that have it are compared.",
+        "Prompt b: feature spelling is blank in 150 of 150 essays of now, and is not compared.",
+    ]
+    assert [(one.prompt, one.n_then) for one in monitor.last.compared if one.kind == "feature"] == [("a", 145)]
+
+
 def test_few_human_scores_and_other_models_are_told():
     then, now = administration("then", 0), administration("now", 1, human=True)
     few = replace(now, human=now.human[(now.human["prompt_id"] == "a") | (now.human.index % 10 == 0)], model="one")
