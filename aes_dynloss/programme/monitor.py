@@ -149,9 +149,15 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
     if unknown:
         notes.append(f"Features that are not known of {baseline.name} are not compared: {', '.join(unknown)}.")
     notes += _blank_notes([baseline, scores], features)
+    if baseline.spread > 1:
+        notes.append(
+            f"Essays of {baseline.name} were scored by parts of the model, fitted without them and to fewer essays. An "
+            f"SD of scores that is up to {100 * (baseline.spread - 1):.0f} % higher now is no drift here. Beside an "
+            "earlier administration (--baseline) nothing is granted."
+        )
     parts = _by_prompt(baseline, scores, notes)
     for part in parts:
-        yield from _differences(part, features)
+        yield from _differences(part, features, baseline)
         for column in subgroups:
             groups = list(part.groups(column))
             index = stability_index([len(one.then) for one in groups], [len(one.now) for one in groups], CONFIDENCE)
@@ -161,7 +167,7 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
                 notes.append(f"Prompt {part.prompt}, {column}: fewer than {FEWEST_ESSAYS} essays of {', '.join(few)}.")
             for one in groups:
                 if one.enough:
-                    yield from _differences(one, features)
+                    yield from _differences(one, features, baseline)
 
 
 def _blank_notes(sides: Sequence[Scores], features: Sequence[str]) -> Iterator[str]:
@@ -212,17 +218,28 @@ def _tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(prompt): own for prompt, own in table.groupby("prompt_id")}
 
 
-def _differences(part: _Part, features: Sequence[str]) -> Iterator[Drifted]:
+def _differences(part: _Part, features: Sequence[str], baseline: Scores) -> Iterator[Drifted]:
     """Scores, lengths, features and advisories of some essays."""
     columns: list[tuple[Kind, str, str]] = [("score", "", "score"), ("length", "", LENGTH_COLUMN)]
     columns += [("feature", name, name) for name in features]
     for kind, name, column in columns:
         if column in part.then and column in part.now:
             then, now = (table[column].dropna().to_numpy(dtype=np.float64) for table in (part.then, part.now))
+            if kind == "score" and baseline.spread > 1:
+                then = _spread(part.then, now, baseline.ranges[part.prompt], baseline.spread)
             if min(len(then), len(now)) >= FEWEST_ESSAYS:
                 yield _numbers(part, kind, name, then, now)
     if ADVISORIES in part.now:
         yield from _advisories(part)
+
+
+def _spread(then: pd.DataFrame, now: Array, span: ScoreRange, most: float) -> Array:
+    """Scores then as if their SD were that of scores now, but for more than a factor: so much is no drift."""
+    raw, score = (then[name].dropna().to_numpy(dtype=np.float64) for name in ("raw", "score"))
+    if score.std() == 0:
+        return score
+    factor = float(np.clip(now.std() / score.std(), 1.0, most))
+    return span.to_point(raw.mean() + factor * (raw - raw.mean()))
 
 
 def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Drifted:
