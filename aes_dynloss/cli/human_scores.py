@@ -186,13 +186,32 @@ class HumanSource:
         return replace(report, adjudicated=adjudication_entry(report, test, decisions))
 
 
-def log_decisions(path: Path | None, test: PredictionTable, decisions: Decisions | None) -> None:
-    """Add the decisions, which have been checked, to a log if that is wanted."""
+def log_decisions(
+    path: Path | None, test: PredictionTable, decisions: Decisions | None, rule: Rule, inputs: Sequence[Path]
+) -> None:
+    """Add the decisions, which have been checked, to a log if that is wanted; those of an evaluation once.
+
+    Args:
+        path: The log.
+        test: The predictions.
+        decisions: The decisions on them.
+        rule: How two or three readings became one.
+        inputs: The files that they rest on, by whose content and the rule the log knows the evaluation.
+    """
+    from hashlib import sha256
+
     from aes_dynloss.reports.adjudication import decision_entries
     from aes_dynloss.tables.audit_log import AuditLog
+    from aes_dynloss.tables.provenance import sha256_of
 
-    if path is not None and decisions is not None:
-        AuditLog(path).append(decision_entries(test, decisions))
+    if path is None or decisions is None:
+        return
+    evaluation = sha256(" ".join([rule, *map(sha256_of, inputs)]).encode("ascii")).hexdigest()
+    log, entries = AuditLog(path), decision_entries(test, decisions, evaluation)
+    known = log.count("evaluation", evaluation)
+    if known:
+        logger.warning("%s has %d decisions of this evaluation already: the same scores, sheets and rule.", path, known)
+    log.append(entries[known:])
 
 
 def _has_column(path: Path, column: str) -> bool:

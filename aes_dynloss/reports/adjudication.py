@@ -205,12 +205,13 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     return replace(machine, table=table, withheld=undecided if len(undecided) else None)
 
 
-def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dict[str, Any]]:
+def decision_entries(machine: PredictionTable, decisions: Decisions, evaluation: str) -> list[dict[str, Any]]:
     """What an audit log says of human decisions, one of each.
 
     Args:
         machine: Predictions, with what was withheld.
         decisions: Humans' scores of some of these essays.
+        evaluation: What names the evaluation: equal for the same scores, sheets and rule.
     """
     made = decisions.table.dropna(subset=[HUMAN_SCORE])
     several = made[READINGS] if READINGS in made else [None] * len(made)
@@ -219,6 +220,7 @@ def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dic
     return [
         {
             "event": "decision",
+            "evaluation": evaluation,
             "version": package_version("aes-dynloss"),
             "essay_id": essay_id,
             "prompt_id": prompt_id,

@@ -63,6 +63,9 @@ def test_from_plan_to_report(scores, tmp_path):
     assert withheld["machine"] is None
     assert set(withheld["readings"]) == {withheld["human"]}
     assert command("verify", "plan").code == command("audit", "verify", "audit.jsonl").code == 0
+    again = command("evaluate", path.name, "--adjudicated", "plan", "--audit", "audit.jsonl")
+    assert f"audit.jsonl has {len(lines)} decisions of this evaluation already" in again.err
+    assert len((tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()) == len(lines)
     (tmp_path / "plan/essays.csv").write_text("changed", encoding="utf-8")
     assert command("verify", "plan").code == 3
 
