@@ -56,7 +56,7 @@ from aes_dynloss.reports.table import (
 )
 from aes_dynloss.reports.trait_tables import trait_section
 from aes_dynloss.reports.traits import by_scale, essay_count, what_is_scored
-from aes_dynloss.reports.verdict import next_step, verdict_sentence
+from aes_dynloss.reports.verdict import QWK_IN_WORDS, next_step, verdict_sentence
 
 # Longer lists are counted instead.
 MOST_NAMED = 8
@@ -174,7 +174,7 @@ def report_page(
         DataError: A picture is no svg.
     """
     facts = [_essays(report), what_is_scored(report)]
-    first = [verdict_sentence(report), f"Next: {next_step(report)}"]
+    first = [f"{verdict_sentence(report)} {QWK_IN_WORDS}", f"Next: {next_step(report)}"]
     report = by_scale(report, short=True)
     prompts = list(report.prompts)
     fisher = (

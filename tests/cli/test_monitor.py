@@ -56,7 +56,7 @@ def test_planted_drift_is_found_and_told_in_all_products(programme):
     page = (programme / "out/monitor.html").read_text(encoding="utf-8")
     document = read_lone_page(page, "<script>alert(1)</script>")
     assert len(document.all("figure")) == 3
-    assert f"Alarm: {len(alarms)} things have drifted" in page
+    assert f"Alarm: {len(alarms)} things have changed" in page
     rows = pd.read_csv("out/monitor.csv")
     assert set(rows["administration"]) == {"spring.csv", "summer.csv", "autumn.csv"}
     assert rows.loc[rows["verdict"] == "flag", "administration"].unique().tolist() == ["autumn.csv"]
