@@ -86,8 +86,8 @@ def _agreement_sentence(report: Report) -> str:
     )
     return (
         f"The machine's scores of {_essays(report)}{where} were held against human scores: {average}QWK "
-        f"is {figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
-        f"{adjacent} that or a neighbouring one."
+        f"is {figure(mean.qwk)}{level} and the correlation r {figure(mean.pearson)}; {exact} of the essays got the "
+        f"humans' score, {adjacent} that or a neighbouring one."
     )
 
 
@@ -208,7 +208,7 @@ def report_page(
         ),
         training_section(pictures),
         Section("worst", "Worst disagreements", [worst_table(report), folded]),
-        Section("floors", "Floors", [floors, floor_table(report)] if report.floors else []),
+        Section("floors", "Simple scorers", [floors, floor_table(report)] if report.floors else []),
         *closing_sections(report.notes, report.settings, [measure_pairs()]),
     ]
     return render_page(title, facts, sections, about)
