@@ -2,10 +2,11 @@
 
     python recipes/benchmarks/cross_fitted_spread.py --results recipes/benchmarks/results/cross_fitted_spread.json
 
-A run tests each essay by a scorer that was fitted without the essay's part, and so to fewer essays than its model. Here
-both score the same new essays, as preset fast does: the ratio of their SDs is free of chance in the essays. Essays of
-ASAP, in data/asap, and essays made by code of few sentences, which are in train and among the new ones. Prints the
-README table.
+A run tests each essay by a scorer that was fitted without the essay's part, and so to fewer essays than its model. The
+ratio of SDs is that of new essays' scores by the model to that of the run's test scores, which in single models has
+chance in it; "same essays" has that of both kinds of scorers on the same new essays. Scorers are those of preset fast,
+essays those of ASAP, in data/asap, and essays made by code of few sentences, which all parts share. Prints the README
+table.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ NEW = 200
 Array = NDArray[np.float64]
 
 
-def spread_ratio(texts: list[str], scores: Array, new: list[str], random: np.random.Generator) -> float:
-    """SD of new essays' scores by a model over that by scorers that were each fitted without a part.
+def spread_ratios(texts: list[str], scores: Array, new: list[str], random: np.random.Generator) -> tuple[float, float]:
+    """SD of new essays' scores by a model over that of cross-fitted scores, of its own essays and of the new ones.
 
     Args:
         texts: Essays to fit.
@@ -46,14 +47,16 @@ def spread_ratio(texts: list[str], scores: Array, new: list[str], random: np.ran
     numbers, of_new = (essay_numbers(own, None, GROUPS) for own in (texts, new))
     part = random.permutation(len(texts)) % PARTS
 
-    def scored(rows: NDArray[np.bool_]) -> Array:
-        chosen = [text for text, taken in zip(texts, rows, strict=True) if taken]
-        model, _ = TextRegression.fit(chosen, numbers[rows], scores[rows])
-        return model.predict(new, of_new)
+    def of(rows: NDArray[np.bool_]) -> list[str]:
+        return [text for text, taken in zip(texts, rows, strict=True) if taken]
 
-    whole = scored(np.ones(len(texts), dtype=bool))
-    by_parts = np.concatenate([scored(part != number) for number in range(PARTS)])
-    return float(whole.std() / by_parts.std())
+    whole = TextRegression.fit(texts, numbers, scores)[0].predict(new, of_new)
+    tested, by_parts = np.empty(len(texts)), np.empty((PARTS, len(new)))
+    for number in range(PARTS):
+        own = part == number
+        model, _ = TextRegression.fit(of(~own), numbers[~own], scores[~own])
+        tested[own], by_parts[number] = model.predict(of(own), numbers[own]), model.predict(new, of_new)
+    return float(whole.std() / tested.std()), float(whole.std() / by_parts.std())
 
 
 def sources(asap: bool, draws: int) -> Iterator[tuple[str, int, str, pd.DataFrame]]:
@@ -64,7 +67,7 @@ def sources(asap: bool, draws: int) -> Iterator[tuple[str, int, str, pd.DataFram
         for size in (150, 500):
             for prompt, own in table.groupby("prompt_id"):
                 yield from (("ASAP", size, str(prompt), own) for _ in range(draws))
-    for seed in range(draws):
+    for seed in range(4 * draws):
         made = made_up_essays(np.random.default_rng(seed)).essays
         for prompt, own in made.groupby("prompt_id"):
             yield "few sentences", 150, str(prompt), own
@@ -72,13 +75,13 @@ def sources(asap: bool, draws: int) -> Iterator[tuple[str, int, str, pd.DataFram
 
 def measure(asap: bool, draws: int) -> dict[str, Any]:
     """Ratios by source and number of essays."""
-    found: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for number, (name, size, _, essays) in enumerate(sources(asap, draws)):
         random = np.random.default_rng(number)
         if len(essays) >= size + NEW:
             drawn = essays.sample(size + NEW, random_state=random)
             texts, scores = drawn["text"].tolist(), drawn["score"].to_numpy(dtype=np.float64)
-            found.setdefault((name, size), []).append(spread_ratio(texts[:size], scores[:size], texts[size:], random))
+            found.setdefault((name, size), []).append(spread_ratios(texts[:size], scores[:size], texts[size:], random))
     return {"rows": [{"essays": name, "fitted": size, "ratios": own} for (name, size), own in found.items()]}
 
 
@@ -86,10 +89,12 @@ def table(result: dict[str, Any]) -> str:
     """The README's table."""
     lines = []
     for row in result["rows"]:
-        ratios = np.array(row["ratios"])
-        cells = [f"{value:.3f}" for value in (ratios.mean(), *np.quantile(ratios, [0.05, 0.95]), ratios.max())]
+        ratios, same = np.array(row["ratios"]).T
+        cells = [
+            f"{value:.3f}" for value in (ratios.mean(), ratios.std() / len(ratios) ** 0.5, same.mean(), same.max())
+        ]
         lines.append([row["essays"], str(row["fitted"]), str(len(ratios)), *cells])
-    return result_table(["essays", "fitted to", "models", "ratio of SDs", "5 %", "95 %", "largest"], lines)
+    return result_table(["essays", "fitted to", "models", "ratio of SDs", "+-", "same essays", "largest"], lines)
 
 
 if __name__ == "__main__":
