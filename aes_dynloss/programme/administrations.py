@@ -70,7 +70,7 @@ class Scores:
     Args:
         name: What they are called.
         table: Columns essay_id, prompt_id, score (NaN where withheld), the columns of groups and features; words,
-            advisories (a set of kinds) and withheld where they are known; raw where ``spread`` is above 1.
+            advisories (a set of kinds) and withheld where they are known.
         ranges: Score range by prompt.
         features: Columns of features.
         human: Essays that humans scored, with prompt_id, reference, raw, score and perhaps design_weight; None: none.

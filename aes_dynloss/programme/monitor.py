@@ -18,6 +18,7 @@ from aes_dynloss.measures.design_weights import weighted_agreement, weighted_dra
 from aes_dynloss.measures.drift import (
     Agreement,
     Drift,
+    Granted,
     bin_counts,
     difference_interval,
     ks_distance,
@@ -225,28 +226,18 @@ def _differences(part: _Part, features: Sequence[str], baseline: Scores) -> Iter
     for kind, name, column in columns:
         if column in part.then and column in part.now:
             then, now = (table[column].dropna().to_numpy(dtype=np.float64) for table in (part.then, part.now))
-            if kind == "score" and baseline.spread > 1:
-                then = _spread(part.then, now, baseline.ranges[part.prompt], baseline.spread)
             if min(len(then), len(now)) >= FEWEST_ESSAYS:
-                yield _numbers(part, kind, name, then, now)
+                granted = Granted.of_spread(baseline.spread if kind == "score" else 1.0)
+                yield _numbers(part, kind, name, then, now, granted)
     if ADVISORIES in part.now:
         yield from _advisories(part)
 
 
-def _spread(then: pd.DataFrame, now: Array, span: ScoreRange, most: float) -> Array:
-    """Scores then as if their SD were that of scores now, but for more than a factor: so much is no drift."""
-    raw, score = (then[name].dropna().to_numpy(dtype=np.float64) for name in ("raw", "score"))
-    if score.std() == 0:
-        return score
-    factor = float(np.clip(now.std() / score.std(), 1.0, most))
-    return span.to_point(raw.mean() + factor * (raw - raw.mean()))
-
-
-def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Drifted:
+def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array, granted: Granted) -> Drifted:
     found = {
         "shift": standardized_shift(then, now, CONFIDENCE),
-        "psi": stability_index(*bin_counts(then, now), CONFIDENCE),
-        "ks": ks_distance(then, now, CONFIDENCE),
+        "psi": stability_index(*bin_counts(then, now), CONFIDENCE, granted),
+        "ks": ks_distance(then, now, CONFIDENCE, granted),
     }
     sizes = {"n_then": len(then), "n_now": len(now)}
     return _drifted(part, kind, found, name=name, then=float(then.mean()), now=float(now.mean()), **sizes)

@@ -9,6 +9,7 @@ from scipy import stats
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.drift import (
     Agreement,
+    Granted,
     bin_counts,
     difference_interval,
     ks_distance,
@@ -134,3 +135,25 @@ def test_a_threshold_that_was_learned_of_few_essays_gives_few_false_alarms(learn
         beyond_known.append(stats.binom.sf(found - 1, 1000, share) < 0.05)
     assert np.mean(alarms) < 0.065
     assert np.mean(beyond_known) > 0.075, "as if the share were known"
+
+
+def test_what_a_higher_sd_is_granted_is_what_it_makes():
+    factor, grid = 1.3, np.linspace(-8, 8, 200_001)
+    step = grid[1] - grid[0]
+    narrow, wide = stats.norm.pdf(grid), stats.norm.pdf(grid, scale=factor)
+    granted = Granted.of_spread(factor)
+    assert granted.psi == pytest.approx(((wide - narrow) * np.log(wide / narrow)).sum() * step, rel=1e-4)
+    apart = np.abs(stats.norm.cdf(grid) - stats.norm.cdf(grid, scale=factor)).max()
+    assert granted.ks == pytest.approx(apart, abs=1e-6)
+    assert Granted.of_spread(1.0) == (0.0, 0.0)
+
+
+def test_a_drift_that_is_granted_gives_few_false_alarms():
+    random, granted, found = np.random.default_rng(0), Granted.of_spread(1.15), []
+    for _ in range(300):
+        then, now = random.standard_normal(1500), 1.15 * random.standard_normal(1500)
+        psi, plain = (stability_index(*bin_counts(then, now), granted=one).p for one in (granted, Granted()))
+        found.append([psi < 0.05, plain < 0.05, ks_distance(then, now, granted=granted).p < 0.05])
+    shares = np.mean(found, axis=0)
+    assert max(shares[0], shares[2]) <= 0.05 + 0.03
+    assert shares[1] > 0.3
