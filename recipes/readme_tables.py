@@ -332,6 +332,7 @@ TABLES: dict[str, Table] = {
     "recipes/benchmarks/results/unlike_training.json": by_script("benchmarks", "unlike_training"),
     "recipes/benchmarks/results/interval_coverage.json": by_script("benchmarks", "interval_coverage"),
     "recipes/benchmarks/results/double_scoring.json": by_script("benchmarks", "double_scoring"),
+    "recipes/benchmarks/results/cross_fitted_spread.json": by_script("benchmarks", "cross_fitted_spread"),
     "recipes/benchmarks/results/monitor_false_alarms.json": by_script("benchmarks", "monitor_false_alarms"),
     "recipes/benchmarks/results/hypergradient_*.json": hypergradient_table,
     "recipes/benchmarks/results/teacher_step_*.json": teacher_step_table,

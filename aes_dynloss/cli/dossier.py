@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath
+from aes_dynloss.cli.options import EXISTING, FOLDER, ExistingPath, OnceCommand
 from aes_dynloss.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,14 +17,20 @@ HTML, DOCX = "dossier.html", "dossier.docx"
 FORMS = {"html": (HTML,), "docx": (DOCX,), "both": (DOCX, HTML)}
 
 
-@click.command()
-@click.argument("run", type=ExistingPath("run", "Name the folder that aes-dynloss finetune wrote."))
+@click.command(cls=OnceCommand)
+@click.argument("run", type=ExistingPath("run", "Name the folder that aes-dynloss finetune or ensemble wrote."))
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help=f"Folder for {HTML} and {DOCX}.")
 @click.option(
     "--evaluation",
     type=EXISTING,
     metavar="DIR",
     help="A later report on its scores.  [default: RUN/evaluation]",
+)
+@click.option(
+    "--readers",
+    type=EXISTING,
+    metavar="DIR",
+    help="A report of `evaluate --rater-column` on who scored essays by hand.  [default: RUN/readers]",
 )
 @click.option(
     "--robustness",
@@ -41,20 +47,18 @@ FORMS = {"html": (HTML,), "docx": (DOCX,), "both": (DOCX, HTML)}
     metavar="FILE",
     help="What `data check --json` wrote of the run's essays.  [default: data_check.json in RUN]",
 )
+@click.option("--audit", type=EXISTING, metavar="LOG", help="The log that --audit of `score` and `evaluate` wrote.")
 @click.option("--format", "form", type=click.Choice(list(FORMS)), default="both", help="docx needs the extra dossier.")
 @click.option("--force", is_flag=True, help="Replace an earlier dossier.")
 def dossier(
     *,
     run: Path,
     output_dir: Path,
-    evaluation: Path | None,
-    robustness: Path | None,
-    monitor: Path | None,
-    data_check: Path | None,
     form: str,
     force: bool,
+    **measured: Path | None,
 ) -> None:
-    """Draft technical documentation of RUN under the headings of Annex IV of the EU AI Act.
+    """Draft technical documentation of RUN, a run or an ensemble, under the headings of Annex IV of the EU AI Act.
 
     Whatever the run's files tell is filled in, each statement with its file; the rest are marked blanks for people. It
     is a draft for a responsible person, and claims no compliance.
@@ -69,10 +73,8 @@ def dossier(
     _refuse_filled_in(output_dir)
     if DOCX in FORMS[form]:
         require_docx()
-    found = read_dossier_files(
-        run, evaluation=evaluation, robustness=robustness, monitor=monitor, data_check=data_check
-    )
-    if output_dir.resolve() in {source.path.resolve().parent for source in found.sources.values()}:
+    found = read_dossier_files(run, **measured)
+    if output_dir.resolve() in {source.path.resolve().parent for source in found.files}:
         raise DataError(f"{output_dir} holds what the dossier is written from. Choose an --output-dir of its own.")
     _write(found, output_dir, f"Technical documentation of {run.resolve().name}", FORMS[form])
     click.echo(f"Wrote {' and '.join(str(output_dir / name) for name in FORMS[form])}", err=True)
@@ -98,7 +100,7 @@ def _write(files: DossierFiles, folder: Path, title: str, names: tuple[str, ...]
     from aes_dynloss.reports.word_document import write_document
     from aes_dynloss.tables.provenance import Provenance, sealed
 
-    made = Provenance.now([source.path for source in files.sources.values()], files.model)
+    made = Provenance.now([source.path for source in files.files], files.model)
     about = {name: words for name, words in made.about().items() if name != "Made from"}
     facts, sections = dossier_facts(files), dossier_sections(files)
     stale = [name for name in FORMS["both"] if name not in names]

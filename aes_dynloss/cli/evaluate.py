@@ -197,7 +197,8 @@ def evaluate(
         _write_adjusted(test, adjusted_scores, made)
     if output_dir is not None:
         _write(report, output_dir, title or f"Agreement of {predictions.stem} with human scores", made, written)
-    log_decisions(audit, test, decisions)
+    inputs = [predictions, *([] if references is None else [references]), *adjudicated]
+    log_decisions(audit, test, decisions, rule, inputs)
     click.echo(report_json(report) if as_json else report_text(report), nl=not as_json)
     if report.adjudicated is not None and not as_json:
         click.echo(adjudication_text(report.adjudicated, report.rows))

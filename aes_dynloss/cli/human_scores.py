@@ -127,12 +127,21 @@ class HumanSource:
         return [] if self.weights is None else [self.weights]
 
     def refuse(self, **unweighted: object) -> None:
-        """Refuse options, by name, whose figures have no weights, where there are weights.
+        """Refuse options, by name, whose figures have no weights, where there are weights, and raters of a plan.
 
         Raises:
             ConfigError: One of them is given.
         """
+        from aes_dynloss.programme.sheets import MARKER
+        from aes_dynloss.reports.adjudication import HUMAN_SCORE
+
         named = [name for name, value in unweighted.items() if value]
+        if self.plan is not None and "rater_column" in named:
+            raise ConfigError(
+                "A plan's sheets say who read, and raters have no weighted figures. For a report on raters, evaluate "
+                f"the same scores with --references {self.plan.readings} --rater-column {MARKER} --reference-column "
+                f"{HUMAN_SCORE}."
+            )
         if self.weights is not None and named:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
             raise ConfigError(f"{options} would give figures of a sample without its weights. Leave them out.")
@@ -150,7 +159,7 @@ class HumanSource:
             return self.plan.decisions
         scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
         sheets = [read_decisions(path, scales) for path in self.sheets]
-        return decisions_of_sheets(sheets, test.ranges, self.rule) if sheets else None
+        return decisions_of_sheets(sheets, test, self.rule) if sheets else None
 
     def report(self, test: PredictionTable, subgroups: Collection[str], **settings: Any) -> Report:  # noqa: ANN401
         """The report, weighted where there are weights.
@@ -177,13 +186,32 @@ class HumanSource:
         return replace(report, adjudicated=adjudication_entry(report, test, decisions))
 
 
-def log_decisions(path: Path | None, test: PredictionTable, decisions: Decisions | None) -> None:
-    """Add the decisions, which have been checked, to a log if that is wanted."""
+def log_decisions(
+    path: Path | None, test: PredictionTable, decisions: Decisions | None, rule: Rule, inputs: Sequence[Path]
+) -> None:
+    """Add the decisions, which have been checked, to a log if that is wanted; those of an evaluation once.
+
+    Args:
+        path: The log.
+        test: The predictions.
+        decisions: The decisions on them.
+        rule: How two or three readings became one.
+        inputs: The files that they rest on, by whose content and the rule the log knows the evaluation.
+    """
+    from hashlib import sha256
+
     from aes_dynloss.reports.adjudication import decision_entries
     from aes_dynloss.tables.audit_log import AuditLog
+    from aes_dynloss.tables.provenance import sha256_of
 
-    if path is not None and decisions is not None:
-        AuditLog(path).append(decision_entries(test, decisions))
+    if path is None or decisions is None:
+        return
+    evaluation = sha256(" ".join([rule, *map(sha256_of, inputs)]).encode("ascii")).hexdigest()
+    log, entries = AuditLog(path), decision_entries(test, decisions, evaluation)
+    known = log.count("evaluation", evaluation)
+    if known:
+        logger.warning("%s has %d decisions of this evaluation already: the same scores, sheets and rule.", path, known)
+    log.append(entries[known:])
 
 
 def _has_column(path: Path, column: str) -> bool:

@@ -14,11 +14,13 @@ from aes_dynloss.cli.options import (
     EXISTING,
     FOLDER,
     ExistingPath,
+    OnceCommand,
+    each_once,
     map_option,
     read_score_ranges,
     score_range_options,
 )
-from aes_dynloss.errors import ConfigError
+from aes_dynloss.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from aes_dynloss.programme.administrations import Read, Scores
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
 RESULT, TABLE, PAGE = "monitor.json", "monitor.csv", "monitor.html"
 
 
-@click.command()
+@click.command(cls=OnceCommand)
 @click.argument("model", type=ExistingPath("model folder", "Give a run of finetune, or its folder model/."))
-@click.argument("scores", type=EXISTING, nargs=-1, required=True, metavar="NEW_SCORES...")
+@click.argument("scores", type=EXISTING, nargs=-1, required=True, callback=each_once, metavar="NEW_SCORES...")
 @click.option(
     "--baseline", type=EXISTING, help="Scores to compare with.  [default: predictions that MODEL's run keeps]"
 )
@@ -43,16 +45,27 @@ RESULT, TABLE, PAGE = "monitor.json", "monitor.csv", "monitor.html"
     "times, of each of the last k in their order.",
 )
 @click.option(
-    "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
+    "--subgroup",
+    "subgroups",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Column of groups of writers; may be repeated.",
 )
 @click.option(
-    "--feature", "features", multiple=True, metavar="COLUMN", help="Numeric column of the scores; may be repeated."
+    "--feature",
+    "features",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Numeric column of the scores; may be repeated.",
 )
 @click.option(
     "--features",
     "tables",
     type=EXISTING,
     multiple=True,
+    callback=each_once,
     metavar="TABLE",
     help="Features of essays then or now, as `aes-dynloss features` writes them; may be repeated.",
 )
@@ -124,14 +137,24 @@ def _read(
     then: Sequence[Path], scores: Sequence[Path], samples: Sequence[Path], read: Read, *, training: bool
 ) -> tuple[Scores, list[Scores]]:
     """What was before, and the administrations, the last of which have samples; files of one name have folders."""
-    from aes_dynloss.programme.administrations import read_scores, training_scores
+    from aes_dynloss.programme.administrations import training_scores
     from aes_dynloss.tables.provenance import short_names
 
     *names, earlier = short_names([*scores, then[0]])
-    before = training_scores(then, read) if training else replace(read_scores(then[0], read), name=earlier)
+    before = training_scores(then, read) if training else _read_one(then[0], None, read, earlier)
     without: list[Path | None] = [None] * (len(scores) - len(samples))
     given = zip(scores, [*without, *samples], names, strict=True)
-    return before, [replace(read_scores(path, read, human), name=name) for path, human, name in given]
+    return before, [_read_one(path, human, read, name) for path, human, name in given]
+
+
+def _read_one(path: Path, human: Path | None, read: Read, name: str) -> Scores:
+    """An administration under its name, which goes before an error's words where other files are called alike."""
+    from aes_dynloss.programme.administrations import read_scores
+
+    try:
+        return replace(read_scores(path, read, human), name=name)
+    except (ConfigError, DataError) as error:
+        raise type(error)(str(error) if name == path.name else f"{name}: {error}") from None
 
 
 def _write(found: Monitor, folder: Path, title: str, given: Sequence[Path], digest: str) -> None:

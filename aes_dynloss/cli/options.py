@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +67,32 @@ class ModelSource(ExistingPath):
             if hub_name(path) is not None:
                 return path
         return super().convert(value, param, ctx)
+
+
+class OnceCommand(click.Command):
+    """A command that refuses a second value of an option that takes one, where the last would count in silence."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command's words.
+
+        Raises:
+            ConfigError: An option that is not ``multiple`` has two values.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option, times in Counter(given).items():
+            if isinstance(option, click.Option) and times > 1 and not (option.multiple or option.is_flag):
+                raise ConfigError(f"{max(option.opts, key=len)} is given {times} times. Give it once.")
+        return super().parse_args(ctx, args)
+
+
+def each_once(_: click.Context, param: click.Parameter, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The callback of an option or argument that may be repeated, which refuses to name one thing twice."""
+    name = param.metavar if isinstance(param, click.Argument) else max(param.opts, key=len)
+    same = Counter(os.path.realpath(value) if isinstance(value, Path) else value for value in values)
+    for value, times in same.items():
+        if times > 1:
+            raise ConfigError(f"{name}: {value} is named {times} times. Name it once.")
+    return values
 
 
 EXISTING = ExistingPath("file")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aes_dynloss.cli.options import EXISTING, FOLDER, map_option, read_score_ranges, score_range_options
+from aes_dynloss.cli.options import (
+    EXISTING,
+    FOLDER,
+    OnceCommand,
+    each_once,
+    map_option,
+    read_score_ranges,
+    score_range_options,
+)
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(cls=OnceCommand)
 @click.argument("scored", type=EXISTING)
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help="Folder for the plan; must be new or empty.")
 @click.option(
@@ -39,10 +47,16 @@ logger = logging.getLogger(__name__)
     "assumed",
     multiple=True,
     metavar="[ID=]QWK",
-    help="QWK to expect of a prompt, or of all, in place of --report's; may be repeated.",
+    help="QWK to expect of a prompt (ID), of one of its traits (ID/TRAIT), or of all, in place of --report's; may be "
+    "repeated.",
 )
 @click.option(
-    "--subgroup", "subgroups", multiple=True, metavar="COLUMN", help="Column of groups of writers; may be repeated."
+    "--subgroup",
+    "subgroups",
+    multiple=True,
+    callback=each_once,
+    metavar="COLUMN",
+    help="Column of groups of writers; may be repeated.",
 )
 @click.option(
     "--uncertain",
@@ -84,7 +98,8 @@ def plan(
     SCORED is what `aes-dynloss score --keep-columns` wrote. Essays with advisories or without a score, and the least
     certain ones, are read for certain; of the others a random sample is drawn within prompts and groups. The folder has
     plan.json, essays.csv with each essay's chance to be drawn, and sheets/MARKER.csv, which tell nothing of the
-    machine's scores. Once they are filled in: evaluate SCORED --adjudicated FOLDER.
+    machine's scores. Once they are filled in: evaluate SCORED --adjudicated FOLDER. Scores of several traits have one
+    sample, as large as the trait needs that needs most, and sheets with a column a trait.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.programme.plan import (
@@ -104,7 +119,7 @@ def plan(
     columns = ColumnNames(mapped=parse_map(mapped))
     check_mapped(columns.mapped, [scored])
     essays = read_scored(scored, columns, read_score_ranges(prompts, spans), subgroups, uncertain)
-    expected, known = assumed_agreement(list(dict.fromkeys(essays.table["prompt_id"])), given, report)
+    expected, known = assumed_agreement(essays.scales, given, report)
     drawn = draw_plan(essays.with_ranges(known), expected, wanted)
     write_plan(drawn, readers, output_dir, [path for path in (scored, report, prompts) if path is not None])
     click.echo("\n".join(_lines(drawn)))
@@ -138,4 +153,17 @@ def _lines(drawn: Plan) -> list[str]:
     columns = [words_column("prompt", "prompt"), words_column("group", "group")]
     columns += [Column(name, name) for name in ("essays", "certain", "random")]
     columns += [Column(name, f"{MEASURES[name].title} +-") for name in drawn.wanted.half_widths]
-    return text_table(Table("plan", "", columns, rows).known_columns())
+    return [*text_table(Table("plan", "", columns, rows).known_columns()), *_neediest_lines(drawn)]
+
+
+def _neediest_lines(drawn: Plan) -> list[str]:
+    """Which trait sets the size of the sample, of each prompt with several."""
+    from aes_dynloss.reports.measure_list import MEASURES
+    from aes_dynloss.tables.scale_ids import prompt_and_trait
+
+    lines = []
+    for prompt, measures in drawn.neediest.items():
+        if len(drawn.scored.traits.get(prompt, ())) > 1:
+            named = [f"{prompt_and_trait(scale)[1]} for {MEASURES[name].title}" for name, scale in measures.items()]
+            lines.append(f"Prompt {prompt}: the trait that needs most sets the number of essays: {', '.join(named)}.")
+    return lines

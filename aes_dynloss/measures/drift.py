@@ -5,12 +5,13 @@ One sample is what essays were then, such as those that a scorer was tested on; 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtrc, chdtr, chdtrc, chndtrinc, kolmogorov, ndtr, ndtri, stdtr
-from scipy.stats import hypergeom
+from scipy.special import chdtr, chdtrc, chndtr, chndtrinc, kolmogorov, ndtr, ndtri, stdtr
+from scipy.stats import beta, betabinom, hypergeom
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import checked_columns, sample_sd
@@ -79,7 +80,45 @@ def standardized_shift(then: ArrayLike, now: ArrayLike, confidence: float = 0.95
     return Drift(shift, (shift - reach, shift + reach), p)
 
 
-def ks_distance(then: ArrayLike, now: ArrayLike, confidence: float = 0.95) -> Drift:
+class Granted(NamedTuple):
+    """Distances of two populations that are no drift.
+
+    Args:
+        psi: Population stability index.
+        ks: Kolmogorov-Smirnov distance.
+    """
+
+    psi: float = 0.0
+    ks: float = 0.0
+
+    @classmethod
+    def of_spread(cls, factor: float) -> Granted:
+        """Those of two normal variables with one mean, of which one has an SD that is so many times as high.
+
+        PSI over all values, Jeffreys' divergence, is (f^2 + 1 / f^2 - 2) / 2; bins can only lower it. Distribution
+        functions are furthest apart where densities meet.
+
+        Args:
+            factor: f >= 1.
+
+        References:
+            Jeffreys (1946), An invariant form for the prior probability in estimation problems, Proceedings of the
+            Royal Society A 186(1007), 453-461.
+
+        Examples:
+            >>> [round(one, 4) for one in Granted.of_spread(1.06)]
+            [0.0068, 0.0141]
+        """
+        if factor == 1:
+            return cls()
+        place = math.sqrt(2 * math.log(factor) / (1 - factor**-2))
+        return cls((factor**2 + factor**-2 - 2) / 2, float(ndtr(place) - ndtr(place / factor)))
+
+
+NOTHING_GRANTED = Granted()
+
+
+def ks_distance(then: ArrayLike, now: ArrayLike, confidence: float = 0.95, granted: Granted = NOTHING_GRANTED) -> Drift:
     """The Kolmogorov-Smirnov distance, the largest difference of the two distribution functions.
 
     p is asymptotic, and too high rather than too low where values are tied, as scores are. The interval is D +- the
@@ -89,6 +128,7 @@ def ks_distance(then: ArrayLike, now: ArrayLike, confidence: float = 0.95) -> Dr
         then: Values then, shape (n,), n >= 2, finite.
         now: Values now, shape (m,), m >= 2.
         confidence: Of the interval.
+        granted: p is that of a population's distance up to this.
 
     Raises:
         DataError: A sample has fewer than two values, or one that is not finite.
@@ -107,19 +147,24 @@ def ks_distance(then: ArrayLike, now: ArrayLike, confidence: float = 0.95) -> Dr
     below = [np.searchsorted(np.sort(values), steps, side="right") / len(values) for values in (first, second)]
     value, unit = float(np.abs(below[0] - below[1]).max()), float((1 / len(first) + 1 / len(second)) ** 0.5)
     band = float(np.log(2 / (1 - confidence)) / 2) ** 0.5 * unit
-    return Drift(value, (max(0.0, value - band), min(1.0, value + band)), float(kolmogorov(value / unit)))
+    return Drift(
+        value, (max(0.0, value - band), min(1.0, value + band)), float(kolmogorov(max(0.0, value - granted.ks) / unit))
+    )
 
 
-def stability_index(then: ArrayLike, now: ArrayLike, confidence: float = 0.95) -> Drift:
+def stability_index(
+    then: ArrayLike, now: ArrayLike, confidence: float = 0.95, granted: Granted = NOTHING_GRANTED
+) -> Drift:
     """Population stability index (PSI) of counts: sum over bins of (q - p) log(q / p), p then and q now.
 
     Half an essay is added to each bin. Without drift PSI / (1 / n + 1 / m) is nearly chi-square, and noncentral with
-    it, from which the interval is; p is Pearson's test of homogeneity.
+    it, from which the interval is; p is Pearson's test of homogeneity, or of what is granted beside it.
 
     Args:
         then: Essays then in each bin, shape (bins,).
         now: Essays now, shape (bins,).
         confidence: Of the interval.
+        granted: p is that of a population's index up to this.
 
     Returns:
         PSI, >= 0; undefined where all essays are in one bin.
@@ -148,7 +193,8 @@ def stability_index(then: ArrayLike, now: ArrayLike, confidence: float = 0.95) -
     unit = float((1 / counts.sum(axis=1)).sum())
     low, high = (_noncentrality(value / unit, bins - 1, 0.5 + side * confidence / 2) * unit for side in (1, -1))
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-    p = float(chdtrc(bins - 1, ((counts - expected) ** 2 / expected).sum()))
+    found = float(((counts - expected) ** 2 / expected).sum())
+    p = 1 - float(chndtr(found, bins - 1, granted.psi / unit)) if granted.psi else float(chdtrc(bins - 1, found))
     return Drift(value, (low, high), p)
 
 
@@ -242,22 +288,39 @@ def difference_interval(one: tuple[float, float, float], other: tuple[float, flo
     return first - second - float(down), first - second + float(up)
 
 
-def rise_above(share: float, now: tuple[int, int], confidence: float = 0.95) -> Drift:
-    """How much larger a share is now than one that is known; p is that of the exact binomial test.
+def rise_above(share: float, learned: int, now: tuple[int, int], confidence: float = 0.95) -> Drift:
+    """How much larger a share is now than the one that a threshold was learned for.
+
+    Of a threshold that so many essays told, the share of all essays beyond it is not known: as the share beyond an
+    order statistic, it is taken to have the beta distribution with parameters share n and (1 - share) n. So p is the
+    tail of the beta-binomial distribution, and the interval, by `difference_interval`, has the beta's quantiles then.
 
     Args:
-        share: What is known, such as the share of genuine essays that a threshold lets through.
-        now: Essays that have something, of so many.
-        confidence: Of the interval, Wilson's.
+        share: What the threshold was learned for.
+        learned: Essays that it was learned of, n.
+        now: Essays that are beyond it, of so many.
+        confidence: Of the interval.
+
+    References:
+        Wilks (1941), Determination of sample sizes for setting tolerance limits, Annals of Mathematical Statistics
+        12(1), 91-96, for the share beyond an order statistic.
 
     Examples:
-        >>> round(rise_above(0.002, (14, 200)).value, 3)
-        0.068
+        >>> rise = rise_above(0.002, 1000, (14, 200))
+        >>> round(rise.value, 3), rise.p < 0.001
+        (0.068, True)
+        >>> [round(rise_above(0.002, learned, (3, 200)).p, 3) for learned in (50, 1000)]
+        [0.051, 0.016]
     """
     found, essays = now
-    low, high = wilson_interval(found / essays, essays, confidence)
-    p = float(bdtrc(found - 1, essays, share)) if found else 1.0
-    return Drift(found / essays - share, (low - share, high - share), p)
+    shapes = share * learned, (1 - share) * learned
+    sides = [0.5 + side * confidence / 2 for side in (-1, 1)]
+    of_now, of_then = (
+        wilson_interval(found / essays, essays, confidence),
+        [float(one) for one in beta.ppf(sides, *shapes)],
+    )
+    ends = difference_interval((found / essays, *of_now), (share, of_then[0], of_then[1]))
+    return Drift(found / essays - share, ends, float(betabinom.sf(found - 1, essays, *shapes)))
 
 
 def look_level(look: int, level: float = 0.05) -> float:

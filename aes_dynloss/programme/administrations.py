@@ -23,7 +23,13 @@ from aes_dynloss.essays.model.model_folder import (
 from aes_dynloss.measures.design_weights import checked_weights
 from aes_dynloss.programme.sheets import DESIGN_WEIGHT
 from aes_dynloss.reports.features import read_features
-from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST, WITHHELD, read_predictions
+from aes_dynloss.reports.predictions import (
+    PREDICTIONS_DEV,
+    PREDICTIONS_TEST,
+    WITHHELD,
+    is_cross_fitted,
+    read_predictions,
+)
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import is_blank, listed_words, parse_numbers
 from aes_dynloss.tables.columns import LENGTH_COLUMN, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
@@ -33,6 +39,9 @@ from aes_dynloss.tables.score_range import ScoreRange
 
 ADVISORIES, OOD_DISTANCE = "advisories", "ood_distance"  # as `score` names them
 _KEYS = ["prompt_id", "essay_id"]
+# Essays of a cross-fitted run were scored by parts of the model, which were fitted to fewer essays and so shrink scores
+# to their mean a little more than it does: as recipes/benchmarks/cross_fitted_spread.py measured.
+CROSS_FITTED_SPREAD = 1.06
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class Scores:
         features: Columns of features.
         human: Essays that humans scored, with prompt_id, reference, raw, score and perhaps design_weight; None: none.
         model: SHA-256 of the config.json of the model that scored them, where it is known.
+        spread: By what factor the SD of the model's scores of alike essays may be higher than theirs.
     """
 
     name: str
@@ -74,6 +84,7 @@ class Scores:
     features: Sequence[str] = ()
     human: pd.DataFrame | None = None
     model: str | None = None
+    spread: float = 1.0
 
 
 def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
@@ -194,6 +205,7 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
         parts[0].ranges,
         list(dict.fromkeys(name for part in parts for name in part.features)),
         pd.concat(known, ignore_index=True) if known else None,
+        spread=CROSS_FITTED_SPREAD if is_cross_fitted(files[0].parent) else 1.0,
     )
 
 

@@ -61,6 +61,21 @@ def smd_spread(assumed: Assumed) -> float:
 SPREADS: Mapping[str, Callable[[Assumed], float]] = {"qwk": qwk_spread, "smd": smd_spread}
 
 
+def neediest(measure: str, assumed: Mapping[str, Assumed], scales: Sequence[str]) -> str:
+    """The scale on which a measure varies most, so that it needs most essays; of equal ones the first.
+
+    Args:
+        measure: One of SPREADS.
+        assumed: Agreement by scale.
+        scales: The scales of a prompt, one of each trait.
+
+    Examples:
+        >>> neediest("qwk", {"1/form": Assumed(0.9, 0.9), "1/style": Assumed(0.6, 0.6)}, ["1/form", "1/style"])
+        '1/style'
+    """
+    return max(scales, key=lambda scale: SPREADS[measure](assumed[scale]))
+
+
 @dataclass(frozen=True)
 class Stratum:
     """Essays of one prompt, and of one group in each column of groups, that are alike to the plan.
@@ -149,19 +164,21 @@ def sample_size(spread: float, half_width: float, essays: int, certain: int) -> 
     return min(rest, math.ceil(1 / (variance / spread * (essays / rest) ** 2 + 1 / rest)))
 
 
-def allocated(strata: Sequence[Stratum], assumed: Mapping[str, Assumed], half_widths: Mapping[str, float]) -> list[int]:
+def allocated(
+    strata: Sequence[Stratum], spreads: Mapping[str, Mapping[str, float]], half_widths: Mapping[str, float]
+) -> list[int]:
     """Essays to draw of each stratum, so that each domain has what is wanted.
 
     A domain's essays are drawn at one rate; a stratum of several domains has the highest of their rates.
 
     Args:
         strata: All strata.
-        assumed: Agreement by prompt.
-        half_widths: Half of the wanted 95 % interval by measure of SPREADS.
+        spreads: By prompt and measure, n times the variance over n essays.
+        half_widths: Half of the wanted 95 % interval by measure.
 
     Examples:
         >>> strata = [Stratum("1", ("a",), 900, 0), Stratum("1", ("b",), 100, 0)]
-        >>> allocated(strata, {"1": Assumed(0.8, 0.8)}, {"qwk": 0.05})
+        >>> allocated(strata, {"1": {"qwk": qwk_spread(Assumed(0.8, 0.8))}}, {"qwk": 0.05})
         [164, 67]
     """
     rates = [0.0] * len(strata)
@@ -169,7 +186,7 @@ def allocated(strata: Sequence[Stratum], assumed: Mapping[str, Assumed], half_wi
         members = [number for number, stratum in enumerate(strata) if stratum in domain]
         essays, certain = (sum(getattr(strata[n], name) for n in members) for name in ("essays", "certain"))
         sizes = [
-            sample_size(SPREADS[measure](assumed[domain.prompt]), width, essays, certain)
+            sample_size(spreads[domain.prompt][measure], width, essays, certain)
             for measure, width in half_widths.items()
         ]
         if essays > certain:

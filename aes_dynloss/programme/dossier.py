@@ -7,18 +7,20 @@ made up, and nothing is said to comply. The headings and blanks are those of ann
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as package_files
-from pathlib import Path
 from typing import Any
 
+from aes_dynloss.essays.model.model_folder import MEMBERS, MODEL
 from aes_dynloss.programme.dossier_files import CARD, DossierFiles, Source
+from aes_dynloss.programme.statements import cited, facts, leaves, said, sourced_table
 from aes_dynloss.reports.blocks import Blank, Block, Bullets, Section, Words
 from aes_dynloss.reports.fairness_tables import fairness_blocks
 from aes_dynloss.reports.model import Flag, Report
 from aes_dynloss.reports.monitor import alarm_words
 from aes_dynloss.reports.page import measure_pairs, summary_sentences
+from aes_dynloss.reports.raters import readers_table
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.reports.report_tables import agreement_table, coverage_table, floor_table, human_tables, light_words
 from aes_dynloss.reports.robustness import change_table, headline_words
@@ -47,6 +49,9 @@ _NEEDED = {
     "--robustness DIR",
     "monitor": "drift between administrations: aes-dynloss monitor MODEL NEW_SCORES -o DIR, then --monitor DIR",
     "data_check": "the check of the essays: aes-dynloss data check INPUT --json, then --data-check FILE",
+    "readers": "how alike those read who score by hand: aes-dynloss evaluate TABLE --rater-column COLUMN -o DIR, "
+    "then --readers DIR",
+    "audit": "the log of scores and decisions: aes-dynloss score --audit LOG, then --audit LOG",
 }
 Blocks = list[Block | None]
 
@@ -61,7 +66,7 @@ def dossier_facts(files: DossierFiles) -> list[str]:
         "Draft",
         f"model {files.model[:12]}",
         what_is_scored(files.report),
-        f"{len(files.sources)} sources",
+        f"{len(files.files)} sources",
     ]
 
 
@@ -90,62 +95,20 @@ def _part(number: str, part: Mapping[str, Any], files: DossierFiles) -> Section:
     return Section(part["name"], title, [*_CONTENT[part["name"]](files), *blanks])
 
 
-def _cited(text: str, *sources: Source) -> str:
-    """A statement and where it comes from."""
-    return f"{text} [{', '.join(source.name for source in sources)}]"
-
-
-def _said(text: str, *sources: Source) -> Words:
-    return Words(_cited(text, *sources))
-
-
-def _table(table: Table, source: Source, role: str) -> Table:
-    """A table with its source, under a name that no other table of the dossier has."""
-    return replace(table, name=f"{table.name}-{role}", caption=_cited(table.caption, source), sortable=False)
-
-
-def _facts(name: str, caption: str, rows: Sequence[tuple[str, object, Source]]) -> Table:
-    """Facts with their sources; what is not known is left out."""
-    columns = [words_column("what", "What"), words_column("found", "Found"), words_column("source", "Source")]
-    cells = [
-        [words(what), words(_plain(found)), words(source.name)] for what, found, source in rows if found is not None
-    ]
-    return Table(name, caption, columns, cells, sortable=False)
-
-
-def _plain(value: object) -> str:
-    """A value in words, without where it lies on the machine."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(one)}" for key, one in value.items() if one is not None)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else str(value)
-
-
-def _settings(files: DossierFiles, name: str, caption: str, *sections: str) -> Table:
+def _settings(files: DossierFiles, name: str, caption: str, *sections: str) -> Table | None:
     """The settings of sections of the configuration that are not null, but for texts of prompts."""
     config = files.sources[CONFIG]
     rows = [
         (key, value, config)
         for section in sections
-        for key, value in _leaves(section, files.config.get(section))
+        for key, value in leaves(section, files.config.get(section))
         if not key.endswith(".text")
     ]
-    return _facts(name, caption, rows)
-
-
-def _leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            yield from _leaves(f"{key}.{name}", one)
-    elif value is not None:
-        yield key, value
+    return facts(name, caption, rows)
 
 
 def _missing(files: DossierFiles, *roles: str) -> Blocks:
-    """A blank for each measurement that is not there."""
+    """A blank for each measurement, or log, that is not there."""
     return [Blank("the assessment director", _NEEDED[role]) for role in roles if role not in files.sources]
 
 
@@ -162,7 +125,7 @@ def _nothing(_: DossierFiles) -> Blocks:
 
 
 def _purpose(files: DossierFiles) -> Blocks:
-    manifest, report, made = (files.sources[name] for name in (MANIFEST, REPORT, PROVENANCE))
+    manifest, report, made = _manifest(files), files.sources[REPORT], files.sources[PROVENANCE]
     ranges = {prompt: str(entry.range) for prompt, entry in by_scale(files.report).prompts.items()}
     rows = [
         ("Made with aes-dynloss", files.made.version, made),
@@ -170,25 +133,42 @@ def _purpose(files: DossierFiles) -> Blocks:
         ("Latest command; Changes has all", files.made.command, made),
         ("Run started", files.manifest.get("started"), manifest),
         ("Model, SHA-256 of its config.json", files.model, files.sources[CARD]),
-        ("Started from the weights of", files.manifest.get("started_from") or "no earlier scorer", manifest),
+        ("Started from the weights of", _or_none(files, "started_from", "no earlier scorer"), manifest),
         *((f"Score points of {prompt}", span, report) for prompt, span in ranges.items()),
     ]
-    return [_facts("purpose-facts", "The system", rows)]
+    return [facts("purpose-facts", "The system", rows)]
+
+
+def _manifest(files: DossierFiles) -> Source:
+    """The manifest, or, of an ensemble without one, what tells as little."""
+    return files.sources.get(MANIFEST, files.sources[PROVENANCE])
+
+
+def _or_none(files: DossierFiles, key: str, none: str) -> object:
+    """What a run's manifest has at a key, or words for nothing; None of an ensemble, whose members' runs know it."""
+    return None if files.members else files.manifest.get(key) or none
 
 
 def _software(files: DossierFiles) -> Blocks:
-    manifest = files.sources[MANIFEST]
+    manifest = _manifest(files)
     rows = [(name, version, manifest) for name, version in files.manifest.get("versions", {}).items()]
-    return [_facts("software-facts", "Software that the model was made with", rows)]
+    return [facts("software-facts", "Software that the model was made with", rows)]
 
 
 def _hardware(files: DossierFiles) -> Blocks:
-    manifest = files.sources[MANIFEST]
+    manifest = _manifest(files)
     rows = [(name, value, manifest) for name, value in files.manifest.get("machine", {}).items()]
-    return [_facts("hardware-facts", "Machine on which the model was made", rows)]
+    return [facts("hardware-facts", "Machine on which the model was made", rows)]
 
 
 def _methods(files: DossierFiles) -> Blocks:
+    if files.members:
+        text = (
+            f"An ensemble of {len(files.members)} models: it scores by the mean of their raw scores, with weights by "
+            f"prompt where Design has some, fitted on {files.config.get('fitted_on')}. aes-dynloss dossier drafts of "
+            "each member's run how it was trained."
+        )
+        return [said(text, files.sources[CONFIG])]
     seeds, model = files.manifest.get("seeds", {}), files.config.get("model", {})
     sections, stepwise = ["preset"], model.get("solver") == "sgd"
     if stepwise:
@@ -198,28 +178,37 @@ def _methods(files: DossierFiles) -> Blocks:
         "epochs, learning rates and the optimizer of the configuration had no effect, and are left out."
     )
     return [
-        None if stepwise else _said(otherwise, files.sources[CONFIG]),
+        None if stepwise else said(otherwise, files.sources[CONFIG]),
         _settings(files, "training-settings", "How it was trained", *sections),
-        _facts("seeds", "Seeds", [(name, seed, files.sources[MANIFEST]) for name, seed in seeds.items()]),
+        facts("seeds", "Seeds", [(name, seed, files.sources[MANIFEST]) for name, seed in seeds.items()]),
     ]
 
 
 def _design(files: DossierFiles) -> Blocks:
-    return [_settings(files, "design-settings", "Model, loss and teacher", "model", "loss", "teacher")]
+    if not files.members:
+        return [_settings(files, "design-settings", "Model, loss and teacher", "model", "loss", "teacher")]
+    rows = [
+        (f"members.{number}.{key}", value, source)
+        for number, (source, values) in enumerate(files.members)
+        for key, value in leaves("model", values.get("model"))
+    ]
+    weights = _settings(files, "member-weights", "Weights of the members by prompt", "weights")
+    return [facts("member-settings", "Members", rows), weights]
 
 
 def _architecture(files: DossierFiles) -> Blocks:
-    manifest, made = files.sources[MANIFEST], files.sources[PROVENANCE]
-    model_files = [name.removeprefix("model/") for name in files.made.products if name.startswith("model/")]
+    manifest, made = _manifest(files), files.sources[PROVENANCE]
+    within = f"{MEMBERS}/" if files.members else f"{MODEL}/"
+    model_files = [name.removeprefix(f"{MODEL}/") for name in files.made.products if name.startswith(within)]
     rows = [
         ("Numerical precision", files.manifest.get("precision"), manifest),
         ("Files of the model", model_files, made),
     ]
-    return [_facts("architecture-facts", "What it consists of", rows)]
+    return [facts("architecture-facts", "What it consists of", rows)]
 
 
 def _data(files: DossierFiles) -> Blocks:
-    manifest = files.sources[MANIFEST]
+    manifest = _manifest(files)
     data, split = files.manifest.get("data", {}), files.manifest.get("split", {})
     folds = files.config.get("data", {}).get("split", {}).get("cross_fit")
     rows = [
@@ -227,13 +216,23 @@ def _data(files: DossierFiles) -> Blocks:
         ("SHA-256 of the essays and scores", data.get("sha256"), manifest),
         ("Essays by part", split.get("essays"), manifest),
         ("Parts of train, each tested by a scorer that was fitted without it", folds, files.sources[CONFIG]),
-        ("Augmentation", files.manifest.get("augmentation") or "none", manifest),
+        ("Augmentation", _or_none(files, "augmentation", "none"), manifest),
     ]
     blocks: Blocks = [
-        _facts("data-facts", "The essays", rows),
+        facts("data-facts", "The essays", rows),
         _settings(files, "data-settings", "How they were read and split", "data"),
     ]
-    return [*blocks, *_check_blocks(files), *_missing(files, "data_check")]
+    return [*blocks, *_check_blocks(files), *_reader_blocks(files), *_missing(files, "data_check", "readers")]
+
+
+def _reader_blocks(files: DossierFiles) -> Blocks:
+    """How alike those read who scored essays by hand."""
+    if files.readers is None:
+        return []
+    source = files.sources["readers"]
+    listed = Bullets([cited(sentence, source) for sentence in files.readers.conclusions])
+    table = sourced_table(readers_table(files.readers), source, "data")
+    return [said("Those who scored essays by hand:", source), listed, table]
 
 
 def _check_blocks(files: DossierFiles) -> Blocks:
@@ -249,12 +248,12 @@ def _check_blocks(files: DossierFiles) -> Blocks:
         "Groups of essays with the same text": len(check["same_texts"]),
         "Texts in more than one part of the split": len(check["leaks"]),
     }
-    return [_facts("check-facts", "Check of the essays", [(name, value, source) for name, value in counted.items()])]
+    return [facts("check-facts", "Check of the essays", [(name, value, source) for name, value in counted.items()])]
 
 
 def _oversight_needs(files: DossierFiles) -> Blocks:
     tables = [(role, coverage_table(report), source) for role, report, source in _reports(files)]
-    return [_table(table, source, role) for role, table, source in tables if table is not None]
+    return [sourced_table(table, source, role) for role, table, source in tables if table is not None]
 
 
 def _validation(files: DossierFiles) -> Blocks:
@@ -262,16 +261,27 @@ def _validation(files: DossierFiles) -> Blocks:
     drawn = [(name, value, report) for name, value in files.report.settings.items()]
     blocks: Blocks = [
         _settings(files, "evaluation-settings", "How it was evaluated", "evaluation"),
-        _facts("interval-facts", "How intervals were drawn", drawn),
+        facts("interval-facts", "How intervals were drawn", drawn),
     ]
     if files.report.floors:
-        blocks.append(_table(floor_table(by_scale(files.report)), report, "run"))
+        blocks.append(sourced_table(floor_table(by_scale(files.report)), report, "run"))
     return [*blocks, *_missing(files, "evaluation", "robustness")]
 
 
 def _cybersecurity(files: DossierFiles) -> Blocks:
     text = f"SHA-256 of {len(files.made.products)} files of the run is kept; aes-dynloss verify holds them against it."
-    return [_said(text, files.sources[PROVENANCE])]
+    return [said(text, files.sources[PROVENANCE]), *_audit_words(files), *_missing(files, "audit")]
+
+
+def _audit_words(files: DossierFiles) -> Blocks:
+    if files.audit is None:
+        return []
+    found = files.audit
+    text = (
+        f"The audit log has {found.lines:,} lines, each chained to the one before, which are as they were written; "
+        f"{found.of_model:,} are scores by this model. The last line's hash, to be kept elsewhere: {found.hash}."
+    )
+    return [said(text, files.sources["audit"])]
 
 
 def _accuracy(files: DossierFiles) -> Blocks:
@@ -280,7 +290,7 @@ def _accuracy(files: DossierFiles) -> Blocks:
         whole = files.report if role == "run" else files.evaluation
         sentences = [] if whole is None else [verdict_sentence(whole), *summary_sentences(whole)]
         table = agreement_table(report).chosen("prompt", "n", "stands_for", "range", *_MEASURES).known_columns()
-        blocks += [*(_said(sentence, source) for sentence in sentences), _table(table, source, role)]
+        blocks += [*(said(sentence, source) for sentence in sentences), sourced_table(table, source, role)]
     return [*blocks, *_missing(files, "evaluation")]
 
 
@@ -290,18 +300,18 @@ def _groups(files: DossierFiles) -> Blocks:
         found = fairness_blocks(report, pictures=False)
         blocks += [_with_source(block, source, role) for block in found]
         if not found:
-            blocks.append(_said(f"Of {essay_count(report):,} essays no groups of writers are known.", source))
+            blocks.append(said(f"Of {essay_count(report):,} essays no groups of writers are known.", source))
     return blocks
 
 
 def _with_source(block: Block, source: Source, role: str) -> Block:
     """A block of a report with its source at its words and tables."""
     if isinstance(block, Words):
-        return replace(block, text=_cited(block.text, source))
+        return replace(block, text=cited(block.text, source))
     if isinstance(block, Section):
         parts = [_with_source(one, source, role) for one in block.blocks if one]
         return replace(block, name=f"{block.name}-{role}", blocks=parts)
-    return _table(block, source, role) if isinstance(block, Table) else block
+    return sourced_table(block, source, role) if isinstance(block, Table) else block
 
 
 def _limits(files: DossierFiles) -> Blocks:
@@ -311,19 +321,19 @@ def _limits(files: DossierFiles) -> Blocks:
     if files.robustness is not None:
         source = files.sources["robustness"]
         table = change_table(files.robustness).chosen(*_CHANGES)
-        blocks += [*_robustness_words(files), _table(table, source, "limits")]
+        blocks += [*_robustness_words(files), sourced_table(table, source, "limits")]
     return [*blocks, *_missing(files, "robustness")]
 
 
 def _note_blocks(what: str, notes: Sequence[str], source: Source) -> Blocks:
     """What a reader must know of a measurement."""
-    return [_said(f"Notes of the {what}:", source), Bullets([_cited(note, source) for note in notes])] if notes else []
+    return [said(f"Notes of the {what}:", source), Bullets([cited(note, source) for note in notes])] if notes else []
 
 
 def _robustness_words(files: DossierFiles) -> Blocks:
     """How often scores rise when they must not; nothing where that was not measured."""
     headline = "" if files.robustness is None else headline_words(files.robustness)
-    return [_said(headline, files.sources["robustness"])] if headline else []
+    return [said(headline, files.sources["robustness"])] if headline else []
 
 
 def _oversight(files: DossierFiles) -> Blocks:
@@ -332,20 +342,20 @@ def _oversight(files: DossierFiles) -> Blocks:
         return []
     found = report.adjudicated
     text = f"Humans decided on {found.decided:,} essays that were up for review; {found.undecided:,} are undecided."
-    return [_said(text, source)]
+    return [said(text, source)]
 
 
 def _input(files: DossierFiles) -> Blocks:
     source = files.sources[REPORT]
-    return [_said(f"Essays to these prompts: {', '.join(files.report.prompts)}.", source)]
+    return [said(f"Essays to these prompts: {', '.join(files.report.prompts)}.", source)]
 
 
 def _metrics(files: DossierFiles) -> Blocks:
     source, report = files.sources[REPORT], by_scale(files.report)
-    blocks: Blocks = [_said("The measures of the report, as this version of aes-dynloss defines them:", source)]
+    blocks: Blocks = [said("The measures of the report, as this version of aes-dynloss defines them:", source)]
     blocks.append(measure_pairs(_MEASURES))
     if report.flags:
-        blocks.append(_said(light_words(report), source))
+        blocks.append(said(light_words(report), source))
     humans = [_with_source(block, source, "run") for block in human_tables(report)]
     return [*blocks, *humans]
 
@@ -354,7 +364,7 @@ def _risks(files: DossierFiles) -> Blocks:
     blocks: Blocks = []
     for _, report, source in _reports(files):
         if report.flags:
-            blocks += [_said(_counted(report.flags), source), _flag_list(report.flags, source)]
+            blocks += [said(_counted(report.flags), source), _flag_list(report.flags, source)]
     return [*blocks, *_robustness_words(files), *_alarms(files), *_missing(files, "robustness", "monitor")]
 
 
@@ -367,7 +377,7 @@ def _counted(flags: Sequence[Flag]) -> str:
 
 
 def _flag_list(flags: Sequence[Flag], source: Source) -> Bullets:
-    return Bullets([_cited(flag.words, source) for flag in flags if flag.verdict != "pass"] or [_cited("none", source)])
+    return Bullets([cited(flag.words, source) for flag in flags if flag.verdict != "pass"] or [cited("none", source)])
 
 
 def _alarms(files: DossierFiles) -> Blocks:
@@ -376,9 +386,9 @@ def _alarms(files: DossierFiles) -> Blocks:
     monitor, source = files.monitor, files.sources["monitor"]
     held = f"{monitor.last.name} beside {monitor.baseline}"
     if not monitor.alarms:
-        return [_said(f"Monitor, {held}: no alarm in {monitor.tests} tests.", source)]
-    listed = [_cited(alarm_words(one, monitor.criteria), source) for one in monitor.alarms]
-    return [_said(f"Monitor, {held}: {len(listed)} alarms in {monitor.tests} tests.", source), Bullets(listed)]
+        return [said(f"Monitor, {held}: no alarm in {monitor.tests} tests.", source)]
+    listed = [cited(alarm_words(one, monitor.criteria), source) for one in monitor.alarms]
+    return [said(f"Monitor, {held}: {len(listed)} alarms in {monitor.tests} tests.", source), Bullets(listed)]
 
 
 def _changes(files: DossierFiles) -> Blocks:
@@ -388,7 +398,7 @@ def _changes(files: DossierFiles) -> Blocks:
         {"made": files.made.made, "version": files.made.version, "command": files.made.command},
     ]
     rows = [(str(one["made"]), f"{one['command'] or 'in Python'}, version {one['version']}", source) for one in steps]
-    return [_facts("change-facts", "Commands that made what the run's folder holds", rows)]
+    return [facts("change-facts", "Commands that made what the run's folder holds", rows)]
 
 
 def _standards(files: DossierFiles) -> Blocks:
@@ -396,7 +406,7 @@ def _standards(files: DossierFiles) -> Blocks:
     if not whose:
         return []
     text = f"Criteria of the report come from: {'; '.join(whose)}. Whether one is a harmonised standard, no file tells."
-    return [_said(text, files.sources[REPORT])]
+    return [said(text, files.sources[REPORT])]
 
 
 def _post_market(files: DossierFiles) -> Blocks:
@@ -406,8 +416,8 @@ def _post_market(files: DossierFiles) -> Blocks:
         rows = [(one.name, f"{one.essays:,} essays", source) for one in monitor.administrations]
         rules = [(one.title, str(one), source) for one in monitor.criteria.values()]
         blocks = [
-            _facts("administrations", "Administrations that were monitored", rows),
-            _facts("drift-criteria", "Criteria of the monitor", rules),
+            facts("administrations", "Administrations that were monitored", rows),
+            facts("drift-criteria", "Criteria of the monitor", rules),
             *_note_blocks("monitor", monitor.notes, source),
         ]
     return [*blocks, *_alarms(files), *_missing(files, "monitor")]
@@ -446,5 +456,5 @@ _CONTENT: Mapping[str, Callable[[DossierFiles], Blocks]] = {
 
 def _source_table(files: DossierFiles) -> Table:
     columns = [words_column("file", "File"), words_column("made", "Made"), words_column("sha256", "SHA-256")]
-    rows = [[words(one.name), words(one.made or "not told"), words(one.sha256)] for one in files.sources.values()]
+    rows = [[words(one.name), words(one.made or "not told"), words(one.sha256)] for one in files.files]
     return Table("source-table", "Files that this dossier was written from", columns, rows, sortable=False)

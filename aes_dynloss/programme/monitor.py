@@ -18,6 +18,7 @@ from aes_dynloss.measures.design_weights import weighted_agreement, weighted_dra
 from aes_dynloss.measures.drift import (
     Agreement,
     Drift,
+    Granted,
     bin_counts,
     difference_interval,
     ks_distance,
@@ -55,11 +56,12 @@ CONFIDENCE = 0.95
 
 
 class _Part(NamedTuple):
-    """Essays of a prompt, or of one group on it."""
+    """Essays of a prompt, or of one group on it; of the prompt's essays then thresholds of advisories were learned."""
 
     prompt: str
     then: pd.DataFrame
     now: pd.DataFrame
+    learned: int
     column: str | None = None
     group: str | None = None
 
@@ -147,9 +149,16 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
     unknown = [name for name in scores.features if name not in features]
     if unknown:
         notes.append(f"Features that are not known of {baseline.name} are not compared: {', '.join(unknown)}.")
+    notes += _blank_notes([baseline, scores], features)
+    if baseline.spread > 1:
+        notes.append(
+            f"Essays of {baseline.name} were scored by parts of the model, fitted without them and to fewer essays. An "
+            f"SD of scores that is up to {100 * (baseline.spread - 1):.0f} % higher now is no drift here. Beside an "
+            "earlier administration (--baseline) nothing is granted."
+        )
     parts = _by_prompt(baseline, scores, notes)
     for part in parts:
-        yield from _differences(part, features)
+        yield from _differences(part, features, baseline)
         for column in subgroups:
             groups = list(part.groups(column))
             index = stability_index([len(one.then) for one in groups], [len(one.now) for one in groups], CONFIDENCE)
@@ -159,7 +168,28 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
                 notes.append(f"Prompt {part.prompt}, {column}: fewer than {FEWEST_ESSAYS} essays of {', '.join(few)}.")
             for one in groups:
                 if one.enough:
-                    yield from _differences(one, features)
+                    yield from _differences(one, features, baseline)
+
+
+def _blank_notes(sides: Sequence[Scores], features: Sequence[str]) -> Iterator[str]:
+    """Features that some essays lack, by prompt: they count for nothing there, and may have drifted with what they are.
+
+    Where too few essays have one, it is not compared.
+    """
+    for name in features:
+        for scores in sides:
+            for prompt, own in _tables(scores.table).items():
+                blank, known = int(own[name].isna().sum()), int(own[name].notna().sum())
+                if blank and known < FEWEST_ESSAYS:
+                    yield (
+                        f"Prompt {prompt}: feature {name} is blank in {blank:,} of {len(own):,} essays of "
+                        f"{scores.name}, and is not compared."
+                    )
+                elif blank:
+                    yield (
+                        f"Prompt {prompt}: feature {name} is blank in {blank:,} of {len(own):,} essays of "
+                        f"{scores.name}; those that have it are compared."
+                    )
 
 
 def _by_prompt(baseline: Scores, scores: Scores, notes: list[str]) -> list[_Part]:
@@ -167,7 +197,8 @@ def _by_prompt(baseline: Scores, scores: Scores, notes: list[str]) -> list[_Part
     then, now = _tables(baseline.table), _tables(scores.table)
     empty = scores.table.iloc[:0]
     prompts = sorted({*then} | {*now}, key=prompt_order)
-    parts = [_Part(prompt, then.get(prompt, empty), now.get(prompt, empty)) for prompt in prompts]
+    pairs = ((prompt, then.get(prompt, empty), now.get(prompt, empty)) for prompt in prompts)
+    parts = [_Part(prompt, before, after, len(before)) for prompt, before, after in pairs]
     few = [part for part in parts if not part.enough]
     if len(few) == len(parts):
         sizes = ", ".join(f"{part.prompt}: {len(part.then)} and {len(part.now)}" for part in parts)
@@ -188,7 +219,7 @@ def _tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(prompt): own for prompt, own in table.groupby("prompt_id")}
 
 
-def _differences(part: _Part, features: Sequence[str]) -> Iterator[Drifted]:
+def _differences(part: _Part, features: Sequence[str], baseline: Scores) -> Iterator[Drifted]:
     """Scores, lengths, features and advisories of some essays."""
     columns: list[tuple[Kind, str, str]] = [("score", "", "score"), ("length", "", LENGTH_COLUMN)]
     columns += [("feature", name, name) for name in features]
@@ -196,16 +227,17 @@ def _differences(part: _Part, features: Sequence[str]) -> Iterator[Drifted]:
         if column in part.then and column in part.now:
             then, now = (table[column].dropna().to_numpy(dtype=np.float64) for table in (part.then, part.now))
             if min(len(then), len(now)) >= FEWEST_ESSAYS:
-                yield _numbers(part, kind, name, then, now)
+                granted = Granted.of_spread(baseline.spread if kind == "score" else 1.0)
+                yield _numbers(part, kind, name, then, now, granted)
     if ADVISORIES in part.now:
         yield from _advisories(part)
 
 
-def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Drifted:
+def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array, granted: Granted) -> Drifted:
     found = {
         "shift": standardized_shift(then, now, CONFIDENCE),
-        "psi": stability_index(*bin_counts(then, now), CONFIDENCE),
-        "ks": ks_distance(then, now, CONFIDENCE),
+        "psi": stability_index(*bin_counts(then, now), CONFIDENCE, granted),
+        "ks": ks_distance(then, now, CONFIDENCE, granted),
     }
     sizes = {"n_then": len(then), "n_now": len(now)}
     return _drifted(part, kind, found, name=name, then=float(then.mean()), now=float(now.mean()), **sizes)
@@ -214,7 +246,7 @@ def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array) -> Dri
 def _advisories(part: _Part) -> Iterator[Drifted]:
     """Shares of essays with each advisory that there is, and of withheld scores.
 
-    Where no advisories are known of the essays then, their share was the one that thresholds were learned for.
+    Where no advisories are known of the essays then, their share was about the one that thresholds were learned for.
     """
     known, essays = ADVISORIES in part.then, len(part.now)
     counts = [_advisory_counts(table) for table in ((part.then, part.now) if known else (part.now,))]
@@ -226,7 +258,7 @@ def _advisories(part: _Part) -> Iterator[Drifted]:
         elif kind == WITHHELD:
             continue
         else:
-            drift, share = rise_above(FLAGGED_SHARE, (now, essays), CONFIDENCE), FLAGGED_SHARE
+            drift, share = rise_above(FLAGGED_SHARE, part.learned, (now, essays), CONFIDENCE), FLAGGED_SHARE
         before = len(part.then) if known else None
         yield _drifted(part, "advisory", {"rise": drift}, name=kind, then=share, now=now / essays, n_then=before)
 

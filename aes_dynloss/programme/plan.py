@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,17 @@ from aes_dynloss.programme.allocation import (
     allocated,
     domains_of,
     expected_half_width,
+    neediest,
 )
 from aes_dynloss.reports.criteria import MIN_GROUP
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.reports.prompts import prompt_order, read_report
+from aes_dynloss.reports.trait_forms import columns_of_traits
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.cells import listed_words, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
 from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.scale_ids import prompt_and_trait, scales_of
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 logger = logging.getLogger(__name__)
@@ -70,12 +74,19 @@ class ScoredEssays:
 
     Args:
         table: Columns essay_id, prompt_id, text (only if there), because (why an essay is read for certain, a list of
-            words; empty if it is not), scored (bool) and the columns of groups.
-        ranges: Score range by prompt where it is known.
+            words; empty if it is not), scored (bool) and the columns of groups; a row an essay.
+        ranges: Score range by prompt, or by prompt and trait, where it is known.
+        traits: Traits by prompt; empty where essays have one score.
     """
 
     table: pd.DataFrame
     ranges: Mapping[str, ScoreRange]
+    traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def scales(self) -> dict[str, list[str]]:
+        """The ids of each prompt's scales: its own, or one of each trait."""
+        return {prompt: scales_of(prompt, self.traits.get(prompt, ())) for prompt in self.table["prompt_id"].unique()}
 
     def with_ranges(self, known: Mapping[str, ScoreRange]) -> ScoredEssays:
         """The same with the ranges of prompts that had none."""
@@ -86,31 +97,39 @@ def parse_half_widths(words: Sequence[str]) -> dict[str, float]:
     """Half widths by measure, from words such as ``qwk=0.03``.
 
     Raises:
-        ConfigError: A word is no such pair.
+        ConfigError: A word is no such pair, or a measure is there twice.
 
     Examples:
         >>> parse_half_widths(["qwk=0.03", "smd=.05"])
         {'qwk': 0.03, 'smd': 0.05}
     """
-    return {measure: _between_0_and_1(measure, word, "--half-width", SPREADS) for measure, word in _pairs(words)}
+    pairs = [(measure, value) for measure, _, value in (word.partition("=") for word in words)]
+    return _values("--half-width", pairs, SPREADS)
 
 
 def parse_assumed(words: Sequence[str]) -> dict[str, float]:
-    """QWK by prompt, from words such as ``0.8`` or ``phones=0.8``; without a prompt it holds for all others.
+    """QWK by prompt, or by prompt and trait, from words such as ``0.8`` or ``phones=0.8``; without it, of all others.
 
     Raises:
-        ConfigError: A word is no such pair.
+        ConfigError: A word is no such pair, or a prompt is there twice.
 
     Examples:
         >>> parse_assumed(["0.8", "phones=0.75"])
         {'all': 0.8, 'phones': 0.75}
     """
     pairs = [(prompt if equals else ONE_PROMPT, value) for prompt, equals, value in (w.rpartition("=") for w in words)]
-    return {prompt: _between_0_and_1(prompt, value, "--assume-qwk") for prompt, value in pairs}
+    return _values("--assume-qwk", pairs)
 
 
-def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (word.partition("=") for word in words)]
+def _values(option: str, pairs: Sequence[tuple[str, str]], known: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """The number of each name that an option was given for."""
+    values: dict[str, float] = {}
+    for name, value in pairs:
+        number = _between_0_and_1(name, value, option, known)
+        if name in values:
+            raise ConfigError(f"{option} names {name} twice, {values[name]:g} and {number:g}. Give it one value.")
+        values[name] = number
+    return values
 
 
 def _between_0_and_1(name: str, value: str, option: str, known: Mapping[str, Any] | None = None) -> float:
@@ -125,37 +144,39 @@ def _between_0_and_1(name: str, value: str, option: str, known: Mapping[str, Any
 
 
 def assumed_agreement(
-    prompts: Sequence[str], given: Mapping[str, float], report: Path | None
+    scales: Mapping[str, Sequence[str]], given: Mapping[str, float], report: Path | None
 ) -> tuple[dict[str, Assumed], dict[str, ScoreRange]]:
-    """What agreement is assumed on each prompt, and the score ranges that a report knows.
+    """What agreement is assumed on each scale, and the score ranges that a report knows.
 
     Args:
-        prompts: The prompts.
-        given: QWK by prompt, or of all, which goes before the report's.
+        scales: The scales of each prompt: the prompt itself, or one of each trait.
+        given: QWK by scale, by prompt or of all, which goes before the report's.
         report: A run's folder, or its report.json; None where there is none.
 
     Raises:
-        ConfigError: Nothing tells the QWK of a prompt, or it is 0 or less there.
+        ConfigError: Nothing tells the QWK of a scale, or it is 0 or less there.
         DataError: The report cannot be read.
     """
-    entries = {} if report is None else read_report(report / "report.json" if report.is_dir() else report).prompts
+    entries = {}
+    if report is not None:
+        entries = by_scale(read_report(report / "report.json" if report.is_dir() else report)).prompts
     assumed = {}
-    for prompt in prompts:
-        qwk = given.get(prompt, given.get(ONE_PROMPT))
-        entry = entries.get(prompt)
+    for prompt, scale in ((prompt, scale) for prompt, own in scales.items() for scale in own):
+        qwk = next((given[name] for name in (scale, prompt, ONE_PROMPT) if name in given), None)
+        entry = entries.get(scale)
         r = None
         if qwk is None and entry is not None:
             qwk, r = entry.qwk, entry.pearson
         if qwk is None or qwk <= 0:
             found = "no report has one" if qwk is None else f"the report has {qwk:.3f}"
             raise ConfigError(
-                f"The QWK to expect on prompt {prompt!r} is needed, and {found}. Name the model's run or report.json "
-                f"with --report, or give --assume-qwk {prompt}=0.8."
+                f"The QWK to expect on prompt {scale!r} is needed, and {found}. Name the model's run or report.json "
+                f"with --report, or give --assume-qwk {scale}=0.8."
             )
         # Beyond 0.99 there would be next to nothing to measure, and nothing is that certain before.
         qwk = min(qwk, 0.99)
-        assumed[prompt] = Assumed(qwk, min(max(qwk, r or qwk), 0.99))
-    return assumed, {prompt: entry.range for prompt, entry in entries.items() if prompt in assumed}
+        assumed[scale] = Assumed(qwk, min(max(qwk, r or qwk), 0.99))
+    return assumed, {scale: entry.range for scale, entry in entries.items() if scale in assumed}
 
 
 def read_scored(
@@ -165,40 +186,52 @@ def read_scored(
 
     Args:
         path: The file: essay_id, prompt_id, raw or score or both; of certainty (or low and high), advisories,
-            withheld and text what there is.
+            withheld and text what there is. Of several traits it has the columns that `score` writes of each, or a row
+            for each of an essay's; an essay is as certain as its least certain trait.
         names: Names of its columns.
         ranges: Score range by prompt, where it is known.
         subgroups: Columns of groups of writers.
         uncertain: Share of each prompt's essays, the least certain, that is read for certain.
 
     Raises:
-        ConfigError: Essays are scored on several traits.
         DataError: The file or a row cannot be used.
     """
-    columns = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+    columns = [column for _, row in islice(iterate_rows(path), 1) for column in row]
     names = names.in_file(columns)
     if names.text is None and TEXT_COLUMN in columns:
         names = ColumnNames(**{**vars(names), TEXT_COLUMN: TEXT_COLUMN})
-    kept = [*subgroups, *(one for one in (_CERTAINTY, *_INTERVAL, _ADVISORIES) if one in columns)]
+    kept = [*subgroups, *({_CERTAINTY, *_INTERVAL, _ADVISORIES} & {*columns, *columns_of_traits(columns)})]
     read = read_predictions(path, columns=names, ranges=ranges, kept=kept)
-    if TRAIT_COLUMN in read.table:
-        raise ConfigError(f"{path.name} has scores of several traits, and a plan is for one. Keep one's columns.")
     parts = [read.table.assign(scored=True), *([] if read.withheld is None else [read.withheld.assign(scored=False)])]
     table = pd.concat(parts, ignore_index=True)
+    known = _certainty(table, path.name)
+    if known is not None:
+        table[_CERTAINTY] = known
+    table, traits = _row_an_essay(table)
     because = [[] if scored else [WITHHELD] for scored in table["scored"]]
     if _ADVISORIES in table:
         because = [[*one, *listed_words(cell)] for one, cell in zip(because, table[_ADVISORIES], strict=True)]
-    certainty = _certainty(table, path.name)
-    if uncertain > 0 and certainty is None:
+    if uncertain > 0 and known is None:
         logger.warning(
             "%s has no column certainty, nor low and high, so that no essay is read because it is uncertain.", path.name
         )
-    elif uncertain > 0 and certainty is not None:
-        for row in _least_certain(table, certainty, uncertain):
+    elif uncertain > 0:
+        for row in _least_certain(table, uncertain):
             because[row].append(UNCERTAIN)
-    known = [column for column in (*ID_COLUMNS, TEXT_COLUMN, "scored", *subgroups) if column in table]
-    own = {prompt: span for prompt, span in read.ranges.items() if prompt not in read.inferred}
-    return ScoredEssays(table[known].assign(because=pd.Series(because, dtype=object)), own)
+    taken = [column for column in (*ID_COLUMNS, TEXT_COLUMN, "scored", *subgroups) if column in table]
+    own = {scale: span for scale, span in read.ranges.items() if scale not in read.inferred}
+    return ScoredEssays(table[taken].assign(because=pd.Series(because, dtype=object)), own, traits)
+
+
+def _row_an_essay(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The essays of scores of several traits, the least certainty of each, and the traits of each prompt."""
+    if TRAIT_COLUMN not in table:
+        return table, {}
+    table = table.assign(prompt_id=[prompt_and_trait(scale)[0] for scale in table["prompt_id"]])
+    traits = {str(prompt): list(own[TRAIT_COLUMN].unique()) for prompt, own in table.groupby("prompt_id", sort=False)}
+    joined = {str(column): "first" for column in table if column not in ID_COLUMNS}
+    joined |= {name: how for name, how in (("scored", "all"), (_CERTAINTY, "min")) if name in table}
+    return table.groupby([*ID_COLUMNS], sort=False, as_index=False).agg(joined), traits
 
 
 def _certainty(table: pd.DataFrame, source: str) -> Array | None:
@@ -210,9 +243,10 @@ def _certainty(table: pd.DataFrame, source: str) -> Array | None:
     return found[0] if len(found) == 1 else found[0] - found[1]
 
 
-def _least_certain(table: pd.DataFrame, certainty: Array, share: float) -> list[int]:
+def _least_certain(table: pd.DataFrame, share: float) -> list[int]:
     """Rows of the scored essays with the least certainty, of each prompt its share."""
     rows: list[int] = []
+    certainty = table[_CERTAINTY].to_numpy(dtype=np.float64)
     for _, own in table.groupby("prompt_id"):
         known = own.index[own["scored"].to_numpy() & ~np.isnan(certainty[own.index])]
         rows += known[np.argsort(certainty[known], kind="stable")[: round(share * len(known))]].tolist()
@@ -228,9 +262,9 @@ class Plan:
             RANDOM), because, stratum (its number), inclusion_probability, weight, and text if there is one.
         strata: Strata that are drawn from.
         drawn: Essays that are drawn of each.
-        assumed: Agreement by prompt.
+        assumed: Agreement by scale.
         wanted: What is to be reached.
-        ranges: Score range by prompt where it is known.
+        scored: What is planned for.
     """
 
     essays: pd.DataFrame
@@ -238,11 +272,19 @@ class Plan:
     drawn: Sequence[int]
     assumed: Mapping[str, Assumed]
     wanted: Wanted
-    ranges: Mapping[str, ScoreRange]
+    scored: ScoredEssays
+
+    @property
+    def neediest(self) -> dict[str, dict[str, str]]:
+        """By prompt and measure the scale that needs most essays, and so sets their number."""
+        return _neediest(self.scored.scales, self.assumed, self.wanted)
 
     def domains(self) -> list[tuple[Domain, dict[str, float]]]:
-        """Each domain with ``essays``, ``certain``, ``random`` and the half width to expect of each measure."""
-        found = []
+        """Each domain with ``essays``, ``certain``, ``random`` and the half width to expect of each measure.
+
+        Of several traits it is that of the one that needs most; the others' are narrower.
+        """
+        found, neediest = [], self.neediest
         for domain in domains_of(self.strata):
             members = [number for number, stratum in enumerate(self.strata) if stratum in domain]
             strata, drawn = [self.strata[n] for n in members], [self.drawn[n] for n in members]
@@ -252,7 +294,7 @@ class Plan:
                 RANDOM: sum(drawn),
             }
             for measure in self.wanted.half_widths:
-                spread = SPREADS[measure](self.assumed[domain.prompt])
+                spread = SPREADS[measure](self.assumed[neediest[domain.prompt][measure]])
                 figures[measure] = expected_half_width(spread, strata, drawn)
             found.append((domain, figures))
         return found
@@ -262,18 +304,28 @@ class Plan:
         strata = [{**asdict(one), "drawn": size} for one, size in zip(self.strata, self.drawn, strict=True)]
         return {
             "wanted": {**asdict(self.wanted), "confidence": 0.95},
-            "assumed": {prompt: asdict(one) for prompt, one in self.assumed.items()},
-            "ranges": {prompt: asdict(one) for prompt, one in self.ranges.items()},
+            "assumed": {scale: asdict(one) for scale, one in self.assumed.items()},
+            "ranges": {scale: asdict(one) for scale, one in self.scored.ranges.items()},
+            "traits": {prompt: list(own) for prompt, own in self.scored.traits.items()},
             "strata": strata,
         }
 
 
+def _neediest(
+    scales: Mapping[str, Sequence[str]], assumed: Mapping[str, Assumed], wanted: Wanted
+) -> dict[str, dict[str, str]]:
+    return {
+        prompt: {measure: neediest(measure, assumed, own) for measure in wanted.half_widths}
+        for prompt, own in scales.items()
+    }
+
+
 def draw_plan(scored: ScoredEssays, assumed: Mapping[str, Assumed], wanted: Wanted) -> Plan:
-    """Draw the essays to read.
+    """Draw the essays to read: one sample for all traits, as large as the one needs that needs most.
 
     Args:
         scored: Scored essays.
-        assumed: Agreement by prompt.
+        assumed: Agreement by scale.
         wanted: What is to be reached.
 
     Raises:
@@ -290,7 +342,11 @@ def draw_plan(scored: ScoredEssays, assumed: Mapping[str, Assumed], wanted: Want
     for code in found:
         essays, read = (int((codes[rows] == code).sum()) for rows in (counted, counted & certain))
         strata.append(Stratum(keys[code][0], keys[code][1:], essays, read))
-    drawn = allocated(strata, assumed, wanted.half_widths)
+    spreads = {
+        prompt: {measure: SPREADS[measure](assumed[scale]) for measure, scale in own.items()}
+        for prompt, own in _neediest(scored.scales, assumed, wanted).items()
+    }
+    drawn = allocated(strata, spreads, wanted.half_widths)
     parts = [table[certain].assign(part=CERTAIN, stratum=-1, inclusion_probability=1.0)]
     for number, (code, stratum, size) in enumerate(zip(found, strata, drawn, strict=True)):
         rest = np.flatnonzero((codes == code) & counted & ~certain)
@@ -299,7 +355,7 @@ def draw_plan(scored: ScoredEssays, assumed: Mapping[str, Assumed], wanted: Want
         parts.append(table.iloc[np.sort(chosen)].assign(part=RANDOM, stratum=number, inclusion_probability=chance))
     chosen_essays = pd.concat([part for part in parts if len(part)], ignore_index=True)
     chosen_essays["weight"] = 1 / chosen_essays["inclusion_probability"]
-    return Plan(chosen_essays, strata, drawn, assumed, wanted, scored.ranges)
+    return Plan(chosen_essays, strata, drawn, assumed, wanted, scored)
 
 
 def _labels(table: pd.DataFrame, subgroups: Sequence[str]) -> list[NDArray[np.object_]]:

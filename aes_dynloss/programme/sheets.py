@@ -17,19 +17,21 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.bootstrap import prompt_generator
 from aes_dynloss.measures.resolution import Rule, needs_third
 from aes_dynloss.programme.plan import CERTAIN, WITHHELD, Plan, plan_json
-from aes_dynloss.reports.adjudication import HUMAN_SCORE, Decisions, read_decisions, resolved_decisions
+from aes_dynloss.reports.adjudication import HUMAN_SCORE, Decisions, read_decisions, refuse_copies, resolved_decisions
 from aes_dynloss.reports.predictions import refuse_outside
 from aes_dynloss.tables.atomic import atomic_folder
-from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN
+from aes_dynloss.tables.cells import parse_ids
+from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN, TRAIT_COLUMN
 from aes_dynloss.tables.formats import SUFFIXES, read_cells, write_table
 from aes_dynloss.tables.provenance import Provenance, read_provenance, refuse_changed, seal
+from aes_dynloss.tables.scale_ids import prompt_and_trait, scales_of
 from aes_dynloss.tables.score_range import STEPS, ScoreRange, infer_range
 
 Form = Literal["csv", "xlsx"]
 
-PLAN, ESSAYS, SHEETS, MARKED = "plan.json", "essays.csv", "sheets", "marked.csv"
+PLAN, ESSAYS, SHEETS, MARKED, READINGS = "plan.json", "essays.csv", "sheets", "marked.csv", "readings.csv"
 DESIGN_WEIGHT = "design_weight"
-FIRST, SECOND = "first_marker", "second_marker"
+FIRST, SECOND, MARKER = "first_marker", "second_marker", "marker"
 _THIRD = "third"
 _NAME = re.compile(r"[\w][\w .-]*")
 _KEYS = ["prompt_id", "essay_id"]
@@ -121,7 +123,9 @@ def write_plan(plan: Plan, markers: Markers, folder: Path, sources: Sequence[Pat
     with atomic_folder(folder) as new:
         for name in markers.names:
             own = essays[(essays[FIRST] == name) | (essays[SECOND] == name)]
-            _write_sheet(own, new / SHEETS / f"{name}.{markers.form}", plan.wanted.seed)
+            _write_sheet(
+                own, _all_traits(plan.scored.traits), new / SHEETS / f"{name}.{markers.form}", plan.wanted.seed
+            )
         settings = {"markers": list(markers.names), "blind_share": markers.blind_share, "form": markers.form}
         (new / PLAN).write_text(plan_json({**plan.to_dict(), **settings}), encoding="utf-8")
         columns = ["part", "because", "stratum", "inclusion_probability", "weight", FIRST, SECOND]
@@ -130,12 +134,17 @@ def write_plan(plan: Plan, markers: Markers, folder: Path, sources: Sequence[Pat
         seal(new, made, [PLAN, ESSAYS])
 
 
-def _write_sheet(essays: pd.DataFrame, path: Path, seed: int) -> None:
-    """Write what a marker reads, by prompt, in an order that tells nothing."""
+def _all_traits(traits: Mapping[str, Sequence[str]]) -> list[str]:
+    """The traits of some prompt, each once; none where essays have one score."""
+    return list(dict.fromkeys(trait for own in traits.values() for trait in own))
+
+
+def _write_sheet(essays: pd.DataFrame, traits: Sequence[str], path: Path, seed: int) -> None:
+    """Write what a marker reads, by prompt, in an order that tells nothing, with a blank column for each trait."""
     order = prompt_generator(seed, path.stem).permutation(len(essays))
     shuffled = essays.iloc[order].sort_values("prompt_id", kind="stable")
     columns = [*ID_COLUMNS, *({TEXT_COLUMN} & set(essays.columns))]
-    write_table(shuffled[columns].assign(**{HUMAN_SCORE: None}), path)
+    write_table(shuffled[columns].assign(**dict.fromkeys(traits or [HUMAN_SCORE])), path)
 
 
 @dataclass(frozen=True)
@@ -144,15 +153,18 @@ class TakenBack:
 
     Args:
         marked: The table of essays that are read: reference (the first reading), second_reference, third_reading,
-            human_score (the one that counts), design_weight, part and stratum.
+            human_score (the one that counts), design_weight, part and stratum; a row a trait, named in the column
+            trait, where there are several.
+        readings: The table of readings, one a row: marker and human_score.
         decisions: The scores that count, blank where a reading is missing or a third one is needed.
-        ranges: Score range by prompt, where the plan knows it.
-        unread: Essays without a reading.
-        waiting: Essays that need a third reading.
+        ranges: Score range by prompt, or by prompt and trait, where the plan knows it.
+        unread: Essays without a reading of some trait.
+        waiting: Essays that need a third reading of some trait.
         third: New sheets for these.
     """
 
     marked: Path
+    readings: Path
     decisions: Decisions
     ranges: Mapping[str, ScoreRange]
     unread: int
@@ -161,7 +173,7 @@ class TakenBack:
 
 
 def take_back(folder: Path, rule: Rule) -> TakenBack:
-    """Read all sheets of a plan, write ``marked.csv``, and sheets for third readings where they are needed.
+    """Read all sheets of a plan, write MARKED and READINGS, and sheets for third readings where they are needed.
 
     Estimates use an essay's first reading, of which the two are in random order, so that essays that were read twice
     are measured as the others. Design weights stand for the essays of a stratum that nobody has read yet, too.
@@ -171,31 +183,50 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
         rule: How two or three readings become one score.
 
     Raises:
-        DataError: The folder is no plan, a sheet is missing or holds other essays or scores than it should, or of a
-            stratum no essay is read.
+        DataError: The folder is no plan, a sheet is missing, is a copy of another or holds other essays or scores than
+            it should, or of a stratum no essay is read.
     """
     plan, essays = _read_plan(folder)
+    scores = _row_a_score(essays, plan["traits"])
     sheets = _sheets_of(folder, plan["markers"])
     third = [name for name in sheets if name.startswith(_THIRD)]
-    texts: list[pd.DataFrame] = []
     found = {}
     for name in [*plan["markers"], *third]:
         if name not in sheets:
             raise DataError(f"{folder} lacks the sheet {SHEETS}/{name}.{plan['form']}. Put it back, filled in or not.")
-        found[name] = _read_sheet(sheets[name], essays, name, texts)
-    ranges = {prompt: ScoreRange(**span) for prompt, span in plan["ranges"].items()}
-    readings = _readings(essays, found, third)
+        found[name] = _read_sheet(sheets[name], scores, name, plan["traits"])
+    refuse_copies([*found.values()])
+    _refuse_two_thirds({sheets[name].name: found[name] for name in third})
+    ranges = {scale: ScoreRange(**span) for scale, span in plan["ranges"].items()}
+    readings = _readings(scores, found, third)
     known = ranges | _inferred(readings, ranges, folder.name)
     for decisions in found.values():
         refuse_outside(decisions.table, [HUMAN_SCORE], known, decisions.source)
     decisions = resolved_decisions(readings, known, rule, folder.name)
-    wanted = [key for key, own in readings.items() if needs_third(own, known[key[0]])]
+    apart = [key for key, own in readings.items() if needs_third(own, known[key[0]])]
     asked = {key for name in third for key in _keys(found[name].table)}
-    new = _write_third(folder, plan, essays, pd.concat(texts), [key for key in wanted if key not in asked])
-    marked = _marked(essays, plan, readings, decisions)
-    write_table(marked, folder / MARKED)
-    seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED])
-    return TakenBack(folder / MARKED, decisions, ranges, len(essays) - len(marked), len(wanted), new)
+    unread, waiting, wanted = (
+        _essays_of(keys, plan["traits"])
+        for keys in ([key for key in readings if not readings[key]], apart, [key for key in apart if key not in asked])
+    )
+    new = _write_third(folder, plan, essays, [*sheets.values()], wanted) if wanted else []
+    write_table(_by_trait(_marked(scores, plan, readings, decisions), plan["traits"]), folder / MARKED)
+    write_table(_by_trait(_by_marker(found), plan["traits"]), folder / READINGS)
+    seal(folder, Provenance.now([folder / PLAN, *sheets.values()]), [MARKED, READINGS])
+    return TakenBack(folder / MARKED, folder / READINGS, decisions, ranges, len(unread), len(waiting), new)
+
+
+def _row_a_score(essays: pd.DataFrame, traits: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Essays by prompt and essay as their scores by scale and essay: of several traits a row for each."""
+    rows = essays.reset_index()
+    rows["prompt_id"] = [scales_of(prompt, traits.get(prompt, ())) for prompt in rows["prompt_id"]]
+    return rows.explode("prompt_id").set_index(_KEYS)
+
+
+def _essays_of(keys: Sequence[tuple[str, str]], traits: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """The prompts and essays of some scales and essays, each once."""
+    prompts = {scale: prompt for prompt, own in traits.items() for scale in scales_of(prompt, own)}
+    return list(dict.fromkeys((prompts.get(scale, scale), essay) for scale, essay in keys))
 
 
 def _sheets_of(folder: Path, markers: Sequence[str]) -> dict[str, Path]:
@@ -223,6 +254,7 @@ def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         essays = cells[names].fillna("").astype({"stratum": int}).set_index(_KEYS)
         if not {"markers", "form", "ranges", "strata"} <= plan.keys():
             raise KeyError(PLAN)
+        plan.setdefault("traits", {})  # of versions that planned for one score alone
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise DataError(
             f"{folder} is no folder of `aes-dynloss plan`, or its {PLAN} or {ESSAYS} was changed: {error}. Name such a "
@@ -234,13 +266,14 @@ def _read_plan(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     return plan, essays
 
 
-def _read_sheet(path: Path, essays: pd.DataFrame, name: str, texts: list[pd.DataFrame]) -> Decisions:
-    """A sheet, which must hold the essays that its marker was given; what it says of them is added to ``texts``."""
-    decisions = read_decisions(path, may_be_blank=True)
+def _read_sheet(path: Path, scores: pd.DataFrame, name: str, traits: Mapping[str, Sequence[str]]) -> Decisions:
+    """A sheet, which must hold the essays that its marker was given."""
+    scales = [scale for prompt, own in traits.items() for scale in scales_of(prompt, own)]
+    decisions = read_decisions(path, scales, may_be_blank=True)
     own = set(_keys(decisions.table))
-    given = set(essays.index[(essays[FIRST] == name) | (essays[SECOND] == name)])
+    given = set(scores.index[(scores[FIRST] == name) | (scores[SECOND] == name)])
     if name.startswith(_THIRD):
-        given = own & set(essays.index)
+        given = own & set(scores.index)
     for verb, keys in (("has", own - given), ("lacks", given - own)):
         if keys:
             prompt, essay = min(keys)
@@ -248,9 +281,30 @@ def _read_sheet(path: Path, essays: pd.DataFrame, name: str, texts: list[pd.Data
                 f"{path.name} {verb} essay {essay!r} of prompt {prompt!r}, other than {ESSAYS} says. Keep the rows of "
                 "the sheet as they were written."
             )
-    told = read_cells(path).filter([TEXT_COLUMN]).reset_index(drop=True)
-    texts.append(decisions.table[[*ID_COLUMNS]].join(told))
     return decisions
+
+
+def _refuse_two_thirds(third: Mapping[str, Decisions]) -> None:
+    """Refuse sheets of third readings that are of the same essay, for one of them alone can count."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, decisions in third.items():
+        for key in _keys(decisions.table):
+            if key in seen:
+                raise DataError(
+                    f"{SHEETS}/{seen[key]} and {SHEETS}/{name} both have essay {key[1]!r} of prompt {key[0]!r}: one is "
+                    "a copy, or was put in the wrong place. Keep what is filled in."
+                )
+            seen[key] = name
+
+
+def _texts(sheets: Sequence[Path]) -> pd.DataFrame:
+    """What sheets say of the essays on them, by prompt and essay."""
+    parts = []
+    for path in sheets:
+        cells = read_cells(path)
+        ids = {role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS}
+        parts.append(cells.filter([TEXT_COLUMN]).assign(**ids))
+    return pd.concat(parts).drop_duplicates([*ID_COLUMNS]).set_index(_KEYS, drop=False)
 
 
 def _keys(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -258,14 +312,14 @@ def _keys(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def _readings(
-    essays: pd.DataFrame, found: Mapping[str, Decisions], third: Sequence[str]
+    scores: pd.DataFrame, found: Mapping[str, Decisions], third: Sequence[str]
 ) -> dict[tuple[str, str], list[float]]:
-    """The readings of each essay: those that there are of the first two, and behind two a third."""
-    scores = {name: decisions.decided.to_dict() for name, decisions in found.items()}
-    thirds = {key: score for name in third for key, score in scores[name].items()}
+    """The readings of each score: those that there are of the first two, and behind two a third."""
+    given = {name: decisions.decided.to_dict() for name, decisions in found.items()}
+    thirds = {key: score for name in third for key, score in given[name].items()}
     readings = {}
-    for key, first, second in zip(essays.index, essays[FIRST], essays[SECOND], strict=True):
-        own = [scores[name][key] for name in (first, second) if name and key in scores[name]]
+    for key, first, second in zip(scores.index, scores[FIRST], scores[SECOND], strict=True):
+        own = [given[name][key] for name in (first, second) if name and key in given[name]]
         readings[key] = [*own, thirds[key]] if len(own) == 2 and key in thirds else own
     return readings
 
@@ -287,59 +341,77 @@ def _write_third(
     folder: Path,
     plan: Mapping[str, Any],
     essays: pd.DataFrame,
-    texts: pd.DataFrame,
+    sheets: Sequence[Path],
     wanted: Sequence[tuple[str, str]],
 ) -> list[Path]:
     """Write a sheet of third readings for each marker who has not read an essay; nobody's sheet where all have."""
     loads = dict.fromkeys(plan["markers"], 0)
-    sheets: dict[str, list[tuple[str, str]]] = {}
+    given: dict[str, list[tuple[str, str]]] = {}
     for key in wanted:
         others = [name for name in loads if name not in set(essays.loc[key, [FIRST, SECOND]])]
         reader = min(others, key=lambda name: loads[name], default="")
         if reader:
             loads[reader] += 1
-        sheets.setdefault(reader, []).append(key)
-    rows = texts.drop_duplicates(list(ID_COLUMNS)).set_index(_KEYS, drop=False)
+        given.setdefault(reader, []).append(key)
+    rows, traits = _texts(sheets), _all_traits(plan["traits"])
     # By numbers that no sheet has: what somebody filled in stays.
     free = (number for number in count(1) if not any((folder / SHEETS).glob(f"{_THIRD}_{number}[._]*")))
     paths = []
-    for (reader, keys), number in zip(sheets.items(), free, strict=False):
+    for (reader, keys), number in zip(given.items(), free, strict=False):
         path = folder / SHEETS / f"{'_'.join(filter(None, (_THIRD, str(number), reader)))}.{plan['form']}"
-        _write_sheet(rows.loc[keys].reset_index(drop=True), path, number)
+        _write_sheet(rows.loc[keys].reset_index(drop=True), traits, path, number)
         paths.append(path)
     return paths
 
 
 def _marked(
-    essays: pd.DataFrame,
+    scores: pd.DataFrame,
     plan: Mapping[str, Any],
     readings: Mapping[tuple[str, str], Sequence[float]],
     decisions: Decisions,
 ) -> pd.DataFrame:
-    """The essays that are read, with their readings and design weights."""
+    """The essays that are read, with their readings and design weights; a row a scale."""
     columns = ("reference", "second_reference", "third_reading")
-    rows = [dict(zip(columns, readings[key], strict=False)) for key in essays.index]
-    table = pd.DataFrame(rows, index=essays.index, columns=list(columns), dtype=float)
+    rows = [dict(zip(columns, readings[key], strict=False)) for key in scores.index]
+    table = pd.DataFrame(rows, index=scores.index, columns=list(columns), dtype=float)
     table[HUMAN_SCORE] = decisions.table[HUMAN_SCORE].to_numpy()
-    table[DESIGN_WEIGHT] = _weights(essays, plan["strata"], table["reference"].notna().to_numpy())
-    table = table.join(essays[["part", "stratum"]])
-    read = table[table["reference"].notna()].reset_index()
-    return read[[*ID_COLUMNS, *(name for name in read.columns if name not in ID_COLUMNS)]]
+    table[DESIGN_WEIGHT] = _weights(scores, plan["strata"], table["reference"].notna().to_numpy())
+    table = table.join(scores[["part", "stratum"]])
+    return table[table["reference"].notna()].reset_index()
 
 
-def _weights(essays: pd.DataFrame, strata: Sequence[Mapping[str, Any]], read: np.ndarray[Any, Any]) -> list[float]:
+def _by_marker(found: Mapping[str, Decisions]) -> pd.DataFrame:
+    """All readings with their markers; a third one's is the last part of its sheet's name."""
+    tables = [
+        decisions.table.dropna(subset=HUMAN_SCORE).assign(**{MARKER: re.sub(rf"^{_THIRD}_\d+_", "", name)})
+        for name, decisions in found.items()
+    ]
+    return pd.concat(tables)[[*ID_COLUMNS, MARKER, HUMAN_SCORE]]
+
+
+def _by_trait(table: pd.DataFrame, traits: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """A table with its ids first, and of several traits with a column of traits in place of scales."""
+    ids = [*ID_COLUMNS]
+    if traits:
+        prompts, names = zip(*map(prompt_and_trait, table["prompt_id"]), strict=True)
+        table = table.assign(**{"prompt_id": prompts, TRAIT_COLUMN: names})
+        ids.append(TRAIT_COLUMN)
+    return table[[*ids, *(name for name in table.columns if name not in ids)]]
+
+
+def _weights(scores: pd.DataFrame, strata: Sequence[Mapping[str, Any]], read: np.ndarray[Any, Any]) -> list[float]:
     """Essays of a stratum by those of it that are read; certain essays of a prompt are a stratum of their own."""
-    prompts = essays.index.get_level_values("prompt_id")
-    scored = np.array([WITHHELD not in words.split("; ") for words in essays["because"]])
+    scales = scores.index.get_level_values("prompt_id")
+    scored = np.array([WITHHELD not in words.split("; ") for words in scores["because"]])
     names = pd.Series(
         [
-            f"random essays of stratum {number}" if part != CERTAIN else f"certain essays of prompt {prompt}"
-            for part, number, prompt in zip(essays["part"], essays["stratum"], prompts, strict=True)
+            f"{part} essays of prompt {scale}" + ("" if part == CERTAIN else f", stratum {number},")
+            for part, number, scale in zip(scores["part"], scores["stratum"], scales, strict=True)
         ]
     ).where(scored, WITHHELD)
     counts = names[read].value_counts()
     weights = []
-    for name, number in zip(names, essays["stratum"], strict=True):
+    for name, number in zip(names, scores["stratum"], strict=True):
         if name == WITHHELD:
             weights.append(1.0)
             continue

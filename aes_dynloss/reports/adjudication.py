@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.versions import package_version
 
-HUMAN_SCORE, READINGS = "human_score", "readings"
+HUMAN_SCORE, READINGS, READER = "human_score", "readings", "reader"
 MEASURED = ("qwk", "exact_agreement", "adjacent_agreement")
 _KEYS = ["prompt_id", "essay_id"]
 _UNKNOWN = "prompt {prompt_id!r} has no such essay among the predictions. Give the sheet of these predictions."
@@ -53,10 +54,12 @@ class Decisions:
         table: Columns essay_id, prompt_id (text; of prompt and trait, where there are several traits) and human_score
             (float64, NaN where still undecided), a row an essay, or a score of it.
         source: The sheet's name.
+        readers: Who read each essay, where the sheet has a column READER.
     """
 
     table: pd.DataFrame
     source: str
+    readers: Sequence[str] = ()
 
     @property
     def decided(self) -> pd.Series[float]:
@@ -83,7 +86,8 @@ def read_decisions(path: Path, scales: Sequence[str] = (), *, may_be_blank: bool
     missing = {column: advice for column, advice in needed.items() if column not in cells}
     if missing:
         raise DataError(missing_columns(path.name, missing, list(cells.columns)))
-    table = pd.DataFrame({role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS})
+    ids = {role: parse_ids(cells[role], role, path.name) for role in ID_COLUMNS}
+    table = pd.DataFrame(ids, index=cells.index)  # which knows the rows' numbers, for messages
     refuse_repeats(pd.MultiIndex.from_frame(table), path.name)
     parts = []
     for column in columns:
@@ -92,11 +96,30 @@ def read_decisions(path: Path, scales: Sequence[str] = (), *, may_be_blank: bool
             own["prompt_id"] = [scale_id(prompt, column) for prompt in own["prompt_id"]]
             own = own[own["prompt_id"].isin(scales) | own[HUMAN_SCORE].notna()]
         parts.append(own)
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts)
     if table[HUMAN_SCORE].isna().all() and not may_be_blank:
         named = f"its column {HUMAN_SCORE} is" if not traits else f"its columns {', '.join(traits)} are"
         raise DataError(f"{path.name} holds no decision: {named} blank. Fill it in.")
-    return Decisions(table, path.name)
+    readers = parse_ids(cells[READER], READER, path.name) if READER in cells else ()
+    return Decisions(table, path.name, readers)
+
+
+def refuse_copies(sheets: Sequence[Decisions]) -> None:
+    """Refuse sheets that are filled in alike, row by row: a copy is no second reading.
+
+    Args:
+        sheets: Sheets, each of which counts as a reading.
+
+    Raises:
+        DataError: There are two such sheets, of the same readers or of readers that neither names.
+    """
+    for one, other in combinations(sheets, 2):
+        first, second = (sheet.table.reset_index(drop=True) for sheet in (one, other))
+        if len(one.decided) and first.equals(second) and list(one.readers) == list(other.readers):
+            raise DataError(
+                f"{one.source} and {other.source} have the same scores of the same essays: a copy is no second "
+                f"reading. Leave one out; if two readers agree on all of them, add a column {READER} that names them."
+            )
 
 
 def resolved_decisions(
@@ -121,23 +144,24 @@ def resolved_decisions(
     return Decisions(table, source)
 
 
-def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreRange], rule: Rule) -> Decisions:
+def decisions_of_sheets(sheets: Sequence[Decisions], machine: PredictionTable, rule: Rule) -> Decisions:
     """The decisions of several review sheets, on which an essay may have several readings.
 
     Args:
         sheets: The sheets, one at least, in the order of their readings.
-        ranges: Score range by prompt.
+        machine: Predictions, with what was withheld.
         rule: How two or three readings become one.
 
     Raises:
-        DataError: A reading is on an unknown prompt, or no score point of its prompt, or an essay has too many.
+        DataError: A reading is on an unknown essay, or no score point of its prompt, or an essay has too many; or a
+            sheet is a copy of another.
     """
     if len(sheets) == 1:
         return sheets[0]
+    refuse_copies(sheets)
     readings: dict[tuple[str, str], list[float]] = {}
     for sheet in sheets:
-        refuse_rows(~sheet.table["prompt_id"].isin(ranges).to_numpy(), sheet.table, sheet.source, _UNKNOWN)
-        refuse_outside(sheet.table, [HUMAN_SCORE], ranges, sheet.source)
+        _refuse_unknown(sheet, machine)
         for key in zip(*(sheet.table[name] for name in _KEYS), strict=True):
             readings.setdefault(key, [])
         for prompt, essay, score in sheet.table[[*_KEYS, HUMAN_SCORE]].dropna().itertuples(index=False, name=None):
@@ -149,7 +173,15 @@ def decisions_of_sheets(sheets: Sequence[Decisions], ranges: Mapping[str, ScoreR
                 f"Essay {essay!r} of prompt {prompt!r} has {len(own)} readings in {source}; at most {MOST_READINGS} "
                 "make one score. Leave a sheet out."
             )
-    return resolved_decisions(readings, ranges, rule, source)
+    return resolved_decisions(readings, machine.ranges, rule, source)
+
+
+def _refuse_unknown(decisions: Decisions, machine: PredictionTable) -> None:
+    """Refuse decisions on other essays than the machine's, and such that are no score points."""
+    known = pd.MultiIndex.from_frame(pd.concat([machine.table, machine.withheld])[_KEYS])
+    unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(known)
+    refuse_rows(unknown, decisions.table, decisions.source, _UNKNOWN)
+    refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
 
 
 def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTable:
@@ -163,12 +195,9 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
         DataError: A decision is on an essay that is not there, or is no score point of its prompt.
     """
     final = pd.concat([machine.table, machine.withheld], ignore_index=True)
-    keys = pd.MultiIndex.from_frame(final[_KEYS])
     decided = decisions.decided
-    unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(keys)
-    refuse_rows(unknown, decisions.table, decisions.source, _UNKNOWN)
-    refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
-    rows = keys.get_indexer(decided.index)
+    _refuse_unknown(decisions, machine)
+    rows = pd.MultiIndex.from_frame(final[_KEYS]).get_indexer(decided.index)
     for column in ("raw", "score"):
         final.loc[rows, column] = decided.to_numpy()
     known = final["score"].notna()
@@ -176,12 +205,13 @@ def adjudicated(machine: PredictionTable, decisions: Decisions) -> PredictionTab
     return replace(machine, table=table, withheld=undecided if len(undecided) else None)
 
 
-def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dict[str, Any]]:
+def decision_entries(machine: PredictionTable, decisions: Decisions, evaluation: str) -> list[dict[str, Any]]:
     """What an audit log says of human decisions, one of each.
 
     Args:
         machine: Predictions, with what was withheld.
         decisions: Humans' scores of some of these essays.
+        evaluation: What names the evaluation: equal for the same scores, sheets and rule.
     """
     made = decisions.table.dropna(subset=[HUMAN_SCORE])
     several = made[READINGS] if READINGS in made else [None] * len(made)
@@ -190,6 +220,7 @@ def decision_entries(machine: PredictionTable, decisions: Decisions) -> list[dic
     return [
         {
             "event": "decision",
+            "evaluation": evaluation,
             "version": package_version("aes-dynloss"),
             "essay_id": essay_id,
             "prompt_id": prompt_id,

@@ -226,7 +226,7 @@ def rows_panel(names: Sequence[str], titles: Sequence[str]) -> list[Axes]:
     drawn_names = [drawn_name(name) for name in names]
     longest = max(map(len, drawn_names))
     above = longest > NAMES_BESIDE
-    row, left = (0.38, 0.2) if above else (0.27, 0.3 + 0.075 * longest)
+    row, left = (0.42, 0.2) if above else (0.27, 0.3 + 0.075 * longest)
     inside, between = row * len(names), 0.25
     figure = Figure(figsize=(WIDTH, inside + 0.62))
     each = (WIDTH - left - 0.15 - between * (len(titles) - 1)) / len(titles)
@@ -244,7 +244,7 @@ def rows_panel(names: Sequence[str], titles: Sequence[str]) -> list[Axes]:
         panels.append(axes)
     for index, name in enumerate(drawn_names if above else []):
         panels[0].text(
-            0.0, index - 0.13, name, transform=panels[0].get_yaxis_transform(), fontsize=8.5, va="bottom", ha="left"
+            0.0, index - 0.22, name, transform=panels[0].get_yaxis_transform(), fontsize=8.5, va="bottom", ha="left"
         )
     return panels
 

@@ -54,8 +54,8 @@ def join_references(
         The predictions, in their order, with the human scores; NaN where there is none.
 
     Raises:
-        DataError: An essay is there twice or has a human score alone, more than half have none, or the predictions hold
-            human scores themselves.
+        DataError: An essay is there twice or has a human score alone, the predictions hold human scores themselves, or
+            more than half have none, unless it is a sample or has raters.
     """
     for column in REFERENCE_COLUMNS:
         if column in table and table[column].notna().any():
@@ -74,7 +74,7 @@ def join_references(
     for index, name, other, other_name in ((left, source, right, path.name), (right, path.name, left, source)):
         refuse_repeats(index, name)
         alone = index[~index.isin(other)]
-        if len(alone) and (index is right or (len(alone) > len(left) / 2 and not sampled)):
+        if len(alone) and (index is right or (len(alone) > len(left) / 2 and not (sampled or names.rater))):
             raise DataError(
                 f"{source} and {path.name} must hold the same essays. In {name} and not in {other_name}: "
                 f"{_named(alone)} ({len(alone)} in all). If ids differ, name their columns by --map essay_id=COLUMN; "
@@ -226,9 +226,9 @@ def with_references(
     if unknown.all() or not unknown.any():
         return table, []
     if sampled:
-        return table[~unknown].reset_index(drop=True), []
+        return table[~unknown], []
     alone = pd.MultiIndex.from_arrays([table.loc[unknown, "essay_id"].astype(str)])
-    return table[~unknown].reset_index(drop=True), [
+    return table[~unknown], [
         f"{int(unknown.sum())} of {len(unknown)} essays in {source} have no human score in {references}: "
         f"{_named(alone)}. The figures are those of the others."
     ]

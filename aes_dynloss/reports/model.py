@@ -378,13 +378,13 @@ class TraitMeans(Entry, kw_only=True):
         over_prompts_first: Over prompts for each trait, then over traits.
         over_traits_first: Over traits for each prompt, then over prompts; the same where all prompts have all traits.
         mcrmse: Mean over traits of the root mean squared error of raw predictions; None where scales differ.
-        correlations: Of human and of machine scores.
+        correlations: Of human and of machine scores; None where figures are estimates for other essays.
     """
 
     over_prompts_first: MeanEntry
     over_traits_first: MeanEntry
     mcrmse: Figure
-    correlations: TraitCorrelations
+    correlations: TraitCorrelations | None
 
 
 class Report(Entry, kw_only=True):

@@ -299,11 +299,15 @@ def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
         figures.append(f"{criterion.title} {known} (criterion: {criterion})")
     where = f"prompt {one.prompt}{f', {one.of}' if one.of else ''}"
     if one.then is not None and one.now is not None:
-        then, now = (
-            f"{100 * end:.1f} %" if one.kind == "advisory" else figure_words(end) for end in (one.then, one.now)
-        )
-        figures.insert(0, f"{then} then, {now} now")
+        figures.insert(0, f"{_end_words(one.then, one.kind)} then, {_end_words(one.now, one.kind)} now")
     return f"{one.what[:1].upper()}{one.what[1:]}, {where}: {'; '.join(figures)}."
+
+
+def _end_words(value: float, kind: Kind) -> str:
+    """A share, a mean length, or another mean or QWK in words."""
+    if kind == "advisory":
+        return f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if kind == "length" else figure_words(value)
 
 
 _PLACE = ("prompt", "column", "group", "kind", "name", "n_then", "n_now", "then", "now")

@@ -38,6 +38,14 @@ _SECTIONS: Mapping[str, tuple[str, Sequence[Kind]]] = {
     "advisories": ("Advisories", ("advisory",)),
     "humans": ("Agreement with humans", ("agreement",)),
 }
+_IN_WORDS = {
+    "shift": "change of the mean, in standard deviations of essays",
+    "psi": "stability index: how differently values are spread, 0 if alike",
+    "ks": "largest difference of the shares of essays below any value",
+    "rise": "more essays with an advisory, a warning that the score may not hold",
+    "qwk": "agreement with humans, 0 as by chance, 1 where all scores are equal",
+    "qwk_fall": "agreement lost",
+}
 _CHARTS: Sequence[tuple[Kind, str, str]] = (
     ("score", "shift", "Shift of scores, in SDs"),
     ("length", "shift", "Shift of lengths, in SDs"),
@@ -59,10 +67,10 @@ def monitor_page(monitor: Monitor, *, title: str, about: Mapping[str, Any] | Non
     last, alarms = monitor.last, monitor.alarms
     many = len(monitor.administrations)
     facts = [f"{last.essays:,} essays", f"{many} administration{'s' * (many != 1)}", f"{monitor.tests} tests"]
-    sentences = [Words(sentence, lead=True) for sentence in _sentences(monitor)]
     listed = Bullets([alarm_words(one, monitor.criteria) for one in alarms]) if alarms else None
+    explained = [Words(sentence) for sentence in (_meaning(monitor), _criteria(monitor))]
     sections = [
-        Section("summary", "Summary", [*sentences, listed]),
+        Section("summary", "Summary", [Words(_verdict(monitor), lead=True), listed, *explained]),
         Section("charts", "Over administrations", _galleries(monitor)),
         *(_section(name, monitor.last.compared) for name in _SECTIONS),
         *closing_sections(monitor.notes, monitor.settings, [measure_pairs([*DRIFT_CRITERIA, "p_holm"])]),
@@ -70,27 +78,37 @@ def monitor_page(monitor: Monitor, *, title: str, about: Mapping[str, Any] | Non
     return render_page(title, facts, sections, about)
 
 
-def _sentences(monitor: Monitor) -> list[str]:
-    """The verdict, and what it rests on."""
+def _verdict(monitor: Monitor) -> str:
+    """Whether there is an alarm."""
     last, alarms = monitor.last, monitor.alarms
     verdict = "There is no alarm."
     if alarms:
         many = "1 thing has" if len(alarms) == 1 else f"{len(alarms)} things have"
-        verdict = f"Alarm: {many} drifted by more than the criteria allow and chance explains."
+        verdict = f"Alarm: {many} changed by more than the criteria allow and than chance explains."
     undecided = sum(one.undecided for one in last.compared)
     if undecided:
         verdict += (
-            f" In {undecided} more row{'s' * (undecided != 1)} of the tables a criterion is missed, which chance may "
-            "explain: that is no proof that nothing drifted."
+            f" {undecided} more change{'s' * (undecided != 1)} may be chance, and may be real: too few essays tell."
         )
-    criteria = "; ".join(f"{criterion.title} {criterion}" for criterion in monitor.criteria.values())
-    return [
-        f"{last.name} ({last.essays:,} essays) is held against {monitor.baseline} ({monitor.baseline_essays:,} "
-        f"essays). {verdict}",
-        f"An alarm needs a difference beyond its criterion and a Holm p below {LEVEL:g} over all {monitor.tests} tests "
-        f"of this page, so that without any drift at most {100 * LEVEL:g} % of pages have an alarm.",
-        f"Criteria: {criteria}.",
-    ]
+    return (
+        f"{last.name} ({last.essays:,} essays) was compared with {monitor.baseline} ({monitor.baseline_essays:,} "
+        f"essays). {verdict}"
+    )
+
+
+def _meaning(monitor: Monitor) -> str:
+    """What an alarm is."""
+    return (
+        f"An alarm is a change that is both large, beyond its criterion, and not explained by chance, although "
+        f"{monitor.tests} were looked at: where nothing changed, at most {100 * LEVEL:g} % of pages like this have one "
+        f"(Holm's correction, p below {LEVEL:g})."
+    )
+
+
+def _criteria(monitor: Monitor) -> str:
+    """What changes are measured by, in words, and how large they may be."""
+    listed = [f"{one.title} ({_IN_WORDS[name]}) {one}" for name, one in monitor.criteria.items()]
+    return f"Criteria: {'; '.join(listed)}."
 
 
 def _section(name: str, compared: Sequence[Drifted]) -> Section:

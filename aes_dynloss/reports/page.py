@@ -56,7 +56,7 @@ from aes_dynloss.reports.table import (
 )
 from aes_dynloss.reports.trait_tables import trait_section
 from aes_dynloss.reports.traits import by_scale, essay_count, what_is_scored
-from aes_dynloss.reports.verdict import next_step, verdict_sentence
+from aes_dynloss.reports.verdict import QWK_IN_WORDS, next_step, verdict_sentence
 
 # Longer lists are counted instead.
 MOST_NAMED = 8
@@ -86,8 +86,8 @@ def _agreement_sentence(report: Report) -> str:
     )
     return (
         f"The machine's scores of {_essays(report)}{where} were held against human scores: {average}QWK "
-        f"is {figure(mean.qwk)}{level} and r is {figure(mean.pearson)}; {exact} of the essays got the humans' score, "
-        f"{adjacent} that or a neighbouring one."
+        f"is {figure(mean.qwk)}{level} and the correlation r {figure(mean.pearson)}; {exact} of the essays got the "
+        f"humans' score, {adjacent} that or a neighbouring one."
     )
 
 
@@ -174,7 +174,7 @@ def report_page(
         DataError: A picture is no svg.
     """
     facts = [_essays(report), what_is_scored(report)]
-    first = [verdict_sentence(report), f"Next: {next_step(report)}"]
+    first = [f"{verdict_sentence(report)} {QWK_IN_WORDS}", f"Next: {next_step(report)}"]
     report = by_scale(report, short=True)
     prompts = list(report.prompts)
     fisher = (
@@ -208,7 +208,7 @@ def report_page(
         ),
         training_section(pictures),
         Section("worst", "Worst disagreements", [worst_table(report), folded]),
-        Section("floors", "Floors", [floors, floor_table(report)] if report.floors else []),
+        Section("floors", "Simple scorers", [floors, floor_table(report)] if report.floors else []),
         *closing_sections(report.notes, report.settings, [measure_pairs()]),
     ]
     return render_page(title, facts, sections, about)

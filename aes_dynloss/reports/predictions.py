@@ -19,7 +19,7 @@ from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.human_scores import join_references, refuse_repeats, refuse_rows, with_references
 from aes_dynloss.reports.rating_rows import one_row_an_essay, rating_note
 from aes_dynloss.reports.trait_forms import long_predictions, with_scale_ids
-from aes_dynloss.tables.cells import parse_ids, parse_numbers, parse_truth
+from aes_dynloss.tables.cells import ROW_NUMBERS, parse_ids, parse_numbers, parse_truth
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
     NUMBER_COLUMNS,
@@ -117,7 +117,7 @@ def read_predictions(
         The checked table; its references are NaN throughout if all are blank.
 
     Raises:
-        DataError: The file or a row cannot be used; the message names the row, counted from 1 without the header.
+        DataError: The file or a row cannot be used; the message names the row as a spreadsheet counts it.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -212,9 +212,9 @@ def check_predictions(
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
+    refuse_outside(_rating_rows(checked), ["rating"], spans, source if references is None else references)
     refuse_outside(checked, REFERENCE_COLUMNS, spans, source, "" if references is None else f" (in {references})")
     refuse_outside(checked, ["score"], spans, source)
-    refuse_outside(_rating_rows(checked), ["rating"], spans, source if references is None else references)
     known = (*ID_COLUMNS, TRAIT_COLUMN, *NUMBER_COLUMNS, RATINGS_COLUMN)
     ordered = [column for column in known if column in checked]
     for column in dict.fromkeys((*{TEXT_COLUMN} & set(table.columns), *kept)):
@@ -396,11 +396,11 @@ def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame:
     if RATINGS_COLUMN not in essays:
         return pd.DataFrame(columns=[*ID_COLUMNS, "rating"])
     rows = [
-        (essay, prompt, rating[1])
+        (rating.row, essay, prompt, rating.score)
         for essay, prompt, ratings in zip(*(essays[one] for one in (*ID_COLUMNS, RATINGS_COLUMN)), strict=True)
         for rating in ratings
     ]
-    return pd.DataFrame(rows, columns=[*ID_COLUMNS, "rating"])
+    return pd.DataFrame(rows, columns=[ROW_NUMBERS, *ID_COLUMNS, "rating"]).set_index(ROW_NUMBERS)
 
 
 def resolve_ranges(

@@ -116,7 +116,7 @@ def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame | None:
         return None
     counts = essays[RATINGS_COLUMN].map(len).to_numpy()
     number = np.repeat(np.arange(len(essays)), counts)
-    ratings = [one for own in essays[RATINGS_COLUMN] for one in own]
+    ratings = [(one.rater, one.score, one.day) for own in essays[RATINGS_COLUMN] for one in own]
     rows = pd.DataFrame(ratings, columns=["rater", "rating", "day"])
     for name in ("essay_id", "prompt_id", "raw", "score", LENGTH_COLUMN):
         if name in essays:

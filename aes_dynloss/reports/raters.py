@@ -108,11 +108,20 @@ def raters_section(raters: RaterReport, called: RowWords) -> Section:
         "Severity is from the mean of the human raters and allows for the machine's score of the essays, and for what "
         f"raters of the same essay share. Consistency is the correlation with {_compared(raters)}."
     )
-    rows, foot = [_row(one) for one in raters.raters], [_row(raters.machine)]
-    human = Table("human-raters-table", "Raters, and the machine", _COLUMNS, rows, foot).known_columns()
+    human = readers_table(raters)
     drawn = Gallery("raters-picture", "", "Dots with intervals; 0 is the mean of the raters.", [rater_picture(raters)])
     more = _drift_table(raters.raters), _adjusted_table(raters, called)
     return Section("raters", "Raters", [Words(explained), Bullets(raters.conclusions), human, drawn, *more])
+
+
+def readers_table(raters: RaterReport) -> Table:
+    """The raters of evaluated essays, and the machine at the foot as one more.
+
+    Args:
+        raters: Of the report.
+    """
+    rows, foot = [_row(one) for one in raters.raters], [_row(raters.machine)]
+    return Table("human-raters-table", "Raters, and the machine", _COLUMNS, rows, foot).known_columns()
 
 
 def _compared(raters: RaterReport) -> str:

@@ -34,11 +34,13 @@ class Rating(NamedTuple):
         rater: Who gave it.
         score: The score.
         day: When, in days since 1970; NaN where unknown.
+        row: Its row, as the file counts it.
     """
 
     rater: str
     score: float
     day: float
+    row: int
 
 
 def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str, kept: Collection[str] = ()) -> pd.DataFrame:
@@ -83,7 +85,8 @@ def one_row_an_essay(cells: pd.DataFrame, names: ColumnNames, source: str, kept:
     _refuse_repeats(ids[is_rating], keys[0], source)
     ratings: list[list[Rating]] = [[] for _ in range(essay.max() + 1)] if len(essay) else []
     first: dict[int, int] = {}
-    given = zip(essay.tolist(), ids["rater"], scores.tolist(), _days(cells, names, source), strict=True)
+    rows = [row_number(cells, position) for position in range(len(cells))]
+    given = zip(essay.tolist(), ids["rater"], scores.tolist(), _days(cells, names, source), rows, strict=True)
     for position, (number, *rating) in enumerate(given):
         if np.isfinite(rating[1]):
             first[number] = position if not ratings[number] else first[number]

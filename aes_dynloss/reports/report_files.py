@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -231,15 +232,19 @@ def _is_feature_table(path: Path) -> bool:
         return file.readline().rstrip() == ",".join(FEATURE_COLUMNS).encode()
 
 
+_NEW = ".report."  # begins the names of temporary folders
+
+
 @contextmanager
 def replacing_together(folder: Path, names: Sequence[str], removed: Sequence[str] = ()) -> Iterator[Path]:
     """A temporary folder whose files take their places when the block ends without an error.
 
-    So a process that is killed leaves no new file beside an old one of another report: the last file, which says that
-    the others are whole, is gone before they are replaced, and is put there after them.
+    So a process that is killed leaves no new file beside an old one: the old files are gone, the last one first, before
+    the new ones are put there, the last one, which says that the others are whole, after them.
 
     Args:
-        folder: Where the files are to be; made if absent.
+        folder: Where the files are to be; made if absent. No other process is writing it: what earlier ones that were
+            killed left there is removed.
         names: Their names, all of which the block writes; existing files are replaced.
         removed: Files that are to be gone then.
 
@@ -254,9 +259,11 @@ def replacing_together(folder: Path, names: Sequence[str], removed: Sequence[str
         for name in names:
             if (folder / name).is_dir():
                 raise DataError(f"{folder / name} is a folder, where a file is to be. Move it, or choose another one.")
-        with tempfile.TemporaryDirectory(prefix=".report.", dir=folder) as temporary:
+        for left in folder.glob(f"{_NEW}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_NEW, dir=folder) as temporary:
             yield Path(temporary)
-            for name in (names[-1], *removed):
+            for name in (*reversed(names), *removed):
                 (folder / name).unlink(missing_ok=True)
             for name in names:
                 (Path(temporary) / name).replace(folder / name)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import is_blank, parse_ids
-from aes_dynloss.tables.columns import REPORTED_COLUMN, TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
+from aes_dynloss.tables.columns import TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
 from aes_dynloss.tables.scale_ids import SEPARATOR, scale_id
 
 _RAW = TRAIT_COLUMNS["raw"]
@@ -26,8 +26,19 @@ def wide_traits(columns: Sequence[str]) -> list[str]:
     return [name for name in columns if f"{name}{_RAW}" in columns]
 
 
+def columns_of_traits(columns: Sequence[str]) -> list[str]:
+    """What such a table knows of some trait, under the names of TRAIT_COLUMNS.
+
+    Example:
+        >>> columns_of_traits(["essay_id", "content", "content_raw", "content_low"])
+        ['score', 'raw', 'low']
+    """
+    traits = wide_traits(columns)
+    return [role for role, behind in TRAIT_COLUMNS.items() if any(trait + behind in columns for trait in traits)]
+
+
 def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> pd.DataFrame:
-    """A file's cells with a row for each trait of an essay, in the columns trait, score and raw.
+    """A file's cells with a row for each trait of an essay, in the column trait and those of TRAIT_COLUMNS.
 
     A prompt's traits are those of which an essay of it has a score; a blank of another essay is a fault, unless the
     row is withheld.
@@ -47,12 +58,13 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
         given = [not is_blank(value) for value in cells[trait]]
         scored = set(prompts[given])
         rows = prompts.isin(scored).to_numpy()
-        own = shared.assign(**{TRAIT_COLUMN: trait}).assign(score=cells[trait], raw=cells[f"{trait}{_RAW}"])
-        if (reported := trait + TRAIT_COLUMNS[REPORTED_COLUMN]) in cells:
-            own[REPORTED_COLUMN] = cells[reported]
+        own = shared.assign(**{TRAIT_COLUMN: trait})
+        for role, behind in TRAIT_COLUMNS.items():
+            if trait + behind in cells:
+                own[role] = cells[trait + behind]
         parts.append(own[rows])
     together: pd.DataFrame = pd.concat(parts)
-    return together.sort_index(kind="stable").reset_index(drop=True)
+    return together.sort_index(kind="stable")
 
 
 def long_references(
@@ -86,7 +98,7 @@ def long_references(
         known = [not is_blank(value) for value in cells[name]]
         parts.append(shared.assign(**{TRAIT_COLUMN: trait}).assign(**{column: cells[name]})[known])
     together: pd.DataFrame = pd.concat(parts)
-    return together.sort_index(kind="stable").reset_index(drop=True)
+    return together.sort_index(kind="stable")
 
 
 def with_scale_ids(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aes_dynloss.reports.blocks import Block, Section, Words
-from aes_dynloss.reports.model import Report, TraitEntry, TraitMeans
+from aes_dynloss.reports.model import Report, TraitCorrelations, TraitEntry, TraitMeans
 from aes_dynloss.reports.table import (
     NOTHING,
     Column,
@@ -55,10 +55,8 @@ def _orders_differ(report: Report) -> bool:
     return len({frozenset(trait.prompts) for trait in traits.values()}) > 1
 
 
-def correlation_tables(report: Report) -> list[Table]:
+def correlation_tables(found: TraitCorrelations) -> list[Table]:
     """How traits correlate with each other, the human scores and the machine's."""
-    _, means = _of(report)
-    found = means.correlations
     columns = [words_column("trait", "Trait"), *(Column(name, name) for name in found.traits)]
     tables = []
     for name, title, matrix in (
@@ -79,10 +77,12 @@ def trait_section(report: Report) -> Section | None:
     blocks: list[Block] = [trait_table(report).known_columns()]
     if report.trait_means.mcrmse is not None:
         blocks.append(Words(f"MCRMSE, the mean over traits of the RMSE: {figure(report.trait_means.mcrmse)}."))
-    halo = Words(
-        "Where the machine's traits correlate much more than the humans', it tells them apart less than humans do."
-    )
-    return Section("traits", "Traits", [*blocks, halo, *correlation_tables(report)])
+    if report.trait_means.correlations is not None:
+        halo = (
+            "Where the machine's traits correlate much more than the humans', it tells them apart less than humans do."
+        )
+        blocks += [Words(halo), *correlation_tables(report.trait_means.correlations)]
+    return Section("traits", "Traits", blocks)
 
 
 def trait_lines(report: Report) -> list[str]:

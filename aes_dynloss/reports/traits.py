@@ -29,7 +29,12 @@ from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 
 def with_traits(
-    report: Report, measured: Mapping[str, PromptReport], table: pd.DataFrame, settings: IntervalSettings
+    report: Report,
+    measured: Mapping[str, PromptReport],
+    table: pd.DataFrame,
+    settings: IntervalSettings,
+    *,
+    weighted: bool = False,
 ) -> Report:
     """Sort a report by trait.
 
@@ -38,6 +43,8 @@ def with_traits(
         measured: What was measured on each of these.
         table: Checked predictions, with the column ``trait``.
         settings: How intervals are drawn.
+        weighted: Whether figures are estimates for other essays than the table's; then those of the table, MCRMSE and
+            correlations of traits, are left out.
 
     Returns:
         The same with ``traits`` and ``trait_means``.
@@ -56,12 +63,13 @@ def with_traits(
     by_prompt: dict[str, list[PromptReport]] = {}
     for scale, part in measured.items():
         by_prompt.setdefault(prompt_and_trait(scale)[0], []).append(part)
+    one_scale = len({part.entry.range for part in measured.values()}) == 1
     alike, by_name = _same_essays(table), [list(own.values()) for own in parts.values()]
     means = TraitMeans(
         over_prompts_first=_mean_of_means(by_name, len(by_prompt), settings, alike=alike),
         over_traits_first=_mean_of_means(list(by_prompt.values()), len(by_prompt), settings, alike=alike),
-        mcrmse=mcrmse(table) if len({part.entry.range for part in measured.values()}) == 1 else None,
-        correlations=_correlations(table, list(parts)),
+        mcrmse=mcrmse(table) if one_scale and not weighted else None,
+        correlations=None if weighted else _correlations(table, list(parts)),
     )
     worst = [_by_prompt(one) for one in report.worst]
     report = replace(report, traits=traits, trait_means=means, worst=worst)

@@ -11,6 +11,7 @@ from aes_dynloss.reports.model import Flag, Floor, Report
 from aes_dynloss.reports.table import figure_words
 from aes_dynloss.reports.traits import main_trait
 
+QWK_IN_WORDS = "QWK, quadratic weighted kappa, is agreement with human scores: 0 as by chance, 1 where all are equal."
 # More than this is said to be gained by rescaling, and is called a wide interval.
 GAIN, WIDE = 0.01, 0.15
 

@@ -23,8 +23,10 @@ from aes_dynloss.reports.model import PromptEntry, Report, Settings
 from aes_dynloss.reports.predictions import PredictionTable
 from aes_dynloss.reports.prompt_means import PromptReport, mean_entry
 from aes_dynloss.reports.prompts import prompt_order
+from aes_dynloss.reports.traits import with_traits
 from aes_dynloss.tables.cells import parse_numbers
-from aes_dynloss.tables.columns import RATINGS_COLUMN, TRAIT_COLUMN
+from aes_dynloss.tables.columns import ID_COLUMNS, RATINGS_COLUMN, TRAIT_COLUMN
+from aes_dynloss.tables.scale_ids import prompt_and_trait
 from aes_dynloss.tables.score_range import ScoreRange
 
 Array = NDArray[np.float64]
@@ -61,7 +63,7 @@ def build_weighted_report(
         A report as ``build_report`` returns; what has no weighted form is None, and its criteria are unknown.
 
     Raises:
-        ConfigError: Essays have several traits, or a row for each rating.
+        ConfigError: Essays have a row for each rating.
         DataError: There are no human scores, or a weight is missing or below 1.
     """
     settings, rules = IntervalSettings(resamples, confidence, seed), Rules(dict(criteria), min_group)
@@ -73,7 +75,7 @@ def build_weighted_report(
     mean, mean_notes = mean_entry(parts, settings, min_group)
     entries = {prompt: part.entry for prompt, part in parts.items()}
     notes = [note for part in parts.values() for note in part.notes]
-    return Report(
+    report = Report(
         prompts=entries,
         mean=mean,
         floors={},
@@ -83,15 +85,16 @@ def build_weighted_report(
         settings=Settings.from_dict(settings.to_dict(weighted=True)),
         rules=None if rules == RULES else rules,
     )
+    return with_traits(report, parts, table, settings, weighted=True) if TRAIT_COLUMN in table else report
 
 
 def _with_weights(predictions: PredictionTable, column: str) -> pd.DataFrame:
     """The checked predictions with their design weights in the column ``weight``, float64."""
     table = predictions.table
-    if {TRAIT_COLUMN, RATINGS_COLUMN} & set(table.columns):
+    if RATINGS_COLUMN in table:
         raise ConfigError(
-            "Weighted estimates are of essays with one human score each; found several traits, or a row for each "
-            "rating. Leave out the weights, or give such a file."
+            "Weighted estimates are of essays with one human score each; found a row for each rating. Leave out the "
+            "weights, or give such a file."
         )
     if table["reference"].isna().any():
         raise DataError("There are no human scores of the essays with weights. Give them with --references.")
@@ -112,7 +115,9 @@ def _measured(
     min_group: int,
 ) -> PromptReport:
     """What the report says about one prompt, estimated for all essays that those read stand for."""
-    figures, draws = _figures(essays, score_range, settings, prompt)
+    # Traits of the same essays are drawn alike, so that means over them have intervals.
+    drawn_as = prompt_and_trait(prompt)[0] if TRAIT_COLUMN in essays else prompt
+    figures, draws = _figures(essays, score_range, settings, drawn_as)
     weights = essays[WEIGHT].to_numpy(dtype=np.float64)
     entry: dict[str, Any] = {
         "n": len(essays),
@@ -136,8 +141,12 @@ def _measured(
 
 def _weighting_note(table: pd.DataFrame) -> str:
     """What a reader of weighted figures must know."""
+    essays = table
+    if TRAIT_COLUMN in table:
+        prompts = [prompt_and_trait(scale)[0] for scale in table["prompt_id"]]
+        essays = table.assign(prompt_id=prompts).drop_duplicates([*ID_COLUMNS])
     return (
-        f"The figures are estimates for {table[WEIGHT].sum():,.0f} essays from the {len(table):,} that were read, by "
+        f"The figures are estimates for {essays[WEIGHT].sum():,.0f} essays from the {len(essays):,} that were read, by "
         "their design weights; intervals cover the figure that reading all of them would give. What has no weighted "
         "form is left out. The worst disagreements are those among essays that were read."
     )

@@ -13,9 +13,11 @@ from aes_dynloss.reports.table import Cell, Table
 from aes_dynloss.tables.atomic import atomic_file
 
 _NOT_XML = re.compile("[^\t\n\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SMALL, _WASH = 8, "FFF4D6"
+_SMALL, _SMALLEST, _WASH = 8, 7, "FFF4D6"
 _MARGIN_CM, _PAGE_CM = 2.0, (21.0, 29.7)
-_FEWEST_SIGNS, _MOST_SIGNS = 9, 48  # by which columns share the width
+# By which columns share the width: signs of the longest line, beside the margins of a cell, in signs too.
+_FEWEST_SIGNS, _MOST_SIGNS, _CELL_SIGNS = 5, 48, 2
+_SIGN_CM, _CELL_CM = 0.16, 0.1  # a digit's width at _SMALL points, and a cell's margin left and right
 
 
 def require_docx() -> None:
@@ -112,44 +114,67 @@ def _add_table(document: Any, table: Table) -> None:  # noqa: ANN401 - python-do
     caption.paragraph_format.space_after = Pt(3)
     rows = [[column.title for column in table.columns]]
     rows += [[_cell_words(cell) for cell in row] for row in (*table.rows, *table.foot)]
-    widths = [Cm(width) for width in _widths(rows)]
+    signs = _signs(rows)
+    width = _PAGE_CM[0] - 2 * _MARGIN_CM
+    widths = [Cm(width * share / sum(signs)) for share in signs]
+    size = _SMALL if sum(signs) * _SIGN_CM <= width else _SMALLEST
     grid = document.add_table(rows=len(rows), cols=len(table.columns), style="Light Shading")
+    _narrow_cells(grid)
     for position, width in enumerate(widths):
         grid.columns[position].width = width
     for row, line in zip(rows, grid.rows, strict=True):
         for text, cell, width, column in zip(row, line.cells, widths, table.columns, strict=True):
             cell.width = width
-            _fill(cell, text, bold=row is rows[0], right=column.kind == "number")
-    _repeat_on_each_page(grid.rows[0])
+            _fill(cell, text, size, bold=row is rows[0], right=column.kind == "number")
+        _set_in_row(line, "w:cantSplit")
+    _set_in_row(grid.rows[0], "w:tblHeader")
     document.add_paragraph()
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[float]:
-    """Widths of columns in centimetres, by the longest line of each, within limits."""
-    longest = [max(len(line) for text in column for line in text.split("\n")) for column in zip(*rows, strict=True)]
-    shares = [min(max(length, _FEWEST_SIGNS), _MOST_SIGNS) for length in longest]
-    return [(_PAGE_CM[0] - 2 * _MARGIN_CM) * share / sum(shares) for share in shares]
+def _signs(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Signs across each column, with its margins: of its longest line, or its title's longest word, within limits."""
+    found = []
+    for title, *texts in zip(*rows, strict=True):
+        lines = [line for text in texts for line in text.split("\n")]
+        longest = max(map(len, [*title.split(), *lines]), default=0)
+        found.append(min(max(longest, _FEWEST_SIGNS), _MOST_SIGNS) + _CELL_SIGNS)
+    return found
 
 
 def _cell_words(cell: Cell) -> str:
     return f"{cell.shown}\n{cell.below}" if cell.below else cell.shown
 
 
-def _fill(cell: Any, text: str, *, bold: bool, right: bool) -> None:  # noqa: ANN401 - python-docx is untyped
+def _fill(cell: Any, text: str, size: int, *, bold: bool, right: bool) -> None:  # noqa: ANN401 - python-docx is untyped
     from docx.enum.text import WD_ALIGN_PARAGRAPH
     from docx.shared import Pt
 
     (paragraph,) = cell.paragraphs
     run = paragraph.add_run(_legal(text))
-    run.bold, run.font.size = bold, Pt(_SMALL)
+    run.bold, run.font.size = bold, Pt(size)
     if right:
         paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
 
 
-def _repeat_on_each_page(row: Any) -> None:  # noqa: ANN401 - python-docx is untyped
+def _set_in_row(row: Any, what: str) -> None:  # noqa: ANN401 - python-docx is untyped
+    """Give a row a property: that it is not parted between pages, or stands on each page."""
     from docx.oxml import OxmlElement
 
-    row._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
+    row._tr.get_or_add_trPr().append(OxmlElement(what))
+
+
+def _narrow_cells(grid: Any) -> None:  # noqa: ANN401 - python-docx is untyped
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+    from docx.shared import Cm
+
+    margins = OxmlElement("w:tblCellMar")
+    for side in ("w:left", "w:right"):
+        margin = OxmlElement(side)
+        margin.set(qn("w:w"), str(Cm(_CELL_CM).twips))
+        margin.set(qn("w:type"), "dxa")
+        margins.append(margin)
+    grid._tbl.tblPr.append(margins)
 
 
 def _tint(paragraph: Any) -> None:  # noqa: ANN401 - python-docx is untyped

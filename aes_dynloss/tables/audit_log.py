@@ -4,6 +4,7 @@ Each line ends in the hash of the line before and in its own, over all of its by
 of lines and of bytes and the last hash; it is written after the lines. So a head may be behind an intact log, by what
 one process wrote before it was killed, and the next writer brings it up; a head that is ahead of its log tells of lines
 that were cut off. Whoever can write both files can forge both: keep copies of FILE.head where others cannot write.
+A writer reads the whole log before its first line, and refuses to add to one in which anything was changed.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class AuditLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._head = head_path(path)
+        self._intact = Head()  # so far this writer has read the log, and found it as it was written
 
     def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add a line for each entry; all are on the disk at the end.
@@ -116,7 +118,7 @@ class AuditLog:
             entries: Plain values; ``number``, ``time``, ``previous`` and ``hash`` are added.
 
         Raises:
-            DataError: The log was changed or cut off, or cannot be written.
+            DataError: A line of the log was changed, moved or cut off, or it cannot be written.
         """
         if not entries:
             return
@@ -130,6 +132,7 @@ class AuditLog:
             file.flush()
             os.fsync(file.fileno())
             write_text(self._head, head.text())
+            self._intact = head
 
     def check(self) -> None:
         """Look whether lines can be added.
@@ -150,9 +153,10 @@ class AuditLog:
         Raises:
             DataError: As for :meth:`append`.
         """
+        written = f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}".encode("utf-8", "backslashreplace")
         with self._open() as (file, _):
             file.seek(0)
-            return sum(_LINE.fullmatch(line) is not None and json.loads(line).get(key) == value for line in file)
+            return sum(written in line and json.loads(line).get(key) == value for line in file)
 
     @contextmanager
     def _open(self) -> Iterator[tuple[BinaryIO, Head]]:
@@ -170,7 +174,10 @@ class AuditLog:
             raise DataError(f"Cannot write the audit log {self.path}: {error.strerror or error}.") from error
 
     def _brought_up(self, file: BinaryIO) -> Head:
-        """The end of the log, also where a process was killed before it wrote the head, or half of a line."""
+        """The end of the log, also where a process was killed before it wrote the head, or half of a line.
+
+        What this writer has not read yet is held against the chain.
+        """
         advice = f"Nothing was added. Look with aes-dynloss audit verify {self.path}; keep both files, begin another."
         if not self._head.exists():
             raise DataError(f"The audit log {self.path} has lost its head, {self._head.name}. {advice}")
@@ -178,16 +185,20 @@ class AuditLog:
         file.seek(0)
         if (fault := _misfit(file, head)) is not None:
             raise DataError(f"The audit log {self.path} was changed: {fault}. {advice}")
-        file.seek(head.size)
+        end = self._intact if self._intact.size <= head.size else Head()
+        file.seek(end.size)
         for line in file:
-            if not line.endswith(b"\n"):  # half of a line
-                file.truncate(head.size)
+            if not line.endswith(b"\n"):  # half of a line, behind the head
+                file.truncate(end.size)
                 break
-            if (fault := _fault(line, head)) is not None:
+            if (fault := _fault(line, end)) is not None:
                 raise DataError(f"The audit log {self.path} was changed: {fault}. {advice}")
-            head = head.after(line)
+            end = end.after(line)
+            if end.size == head.size and end != head:
+                raise DataError(f"The audit log {self.path} was changed: its head tells of other lines. {advice}")
         file.seek(0, os.SEEK_END)
-        return head
+        self._intact = end
+        return end
 
 
 def head_path(path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # No trait's name holds it, so that a prompt's id may.
 SEPARATOR = "/"
 # The trait that is the whole of an essay, where there is one.
@@ -20,6 +22,20 @@ def scale_id(prompt_id: str, trait: str | None) -> str:
         ('3', '3/content')
     """
     return prompt_id if trait is None else f"{prompt_id}{SEPARATOR}{trait}"
+
+
+def scales_of(prompt_id: str, traits: Sequence[str]) -> list[str]:
+    """The ids of a prompt's scales.
+
+    Args:
+        prompt_id: The prompt.
+        traits: Its traits; none where an essay has one score.
+
+    Examples:
+        >>> scales_of("3", []), scales_of("3", ["content", "form"])
+        (['3'], ['3/content', '3/form'])
+    """
+    return [scale_id(prompt_id, trait) for trait in traits] or [prompt_id]
 
 
 def prompt_and_trait(scale: str) -> tuple[str, str]:

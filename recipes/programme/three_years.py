@@ -111,8 +111,9 @@ def compare_readers(folder: Path, ranges: Sequence[str]) -> None:
 
 
 def document(folder: Path) -> None:
-    """The dossier of the model, with what the last year showed."""
-    measured = ("--evaluation", f"{LAST}/report", "--monitor", f"{LAST}/monitor", "--data-check", "data_check.json")
+    """The dossier of the model, with what the last year showed, the report on readers and the log."""
+    measured = ("--evaluation", f"{LAST}/report", "--readers", "readers", "--monitor", f"{LAST}/monitor")
+    measured += ("--data-check", "data_check.json", "--audit", "audit.jsonl")
     aes_dynloss(folder, "dossier", "run", *measured, "-o", "dossier")
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import pytest
 from command_line import command
-from dossier_run import EVIL, write_measurements, write_whole_run
+from dossier_run import EVIL, write_ensemble, write_log, write_measurements, write_whole_run
 from read_page import Element, read_lone_page
 
 from aes_dynloss.programme.dossier import DRAFT
@@ -21,7 +21,9 @@ from aes_dynloss.tables.provenance import Provenance, read_provenance, seal
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_measurements(tmp_path / "run", write_whole_run(tmp_path / "run"))
+    model = write_whole_run(tmp_path / "run")
+    write_measurements(tmp_path / "run", model)
+    write_log(tmp_path / "log.jsonl", model)
     return tmp_path / "run"
 
 
@@ -51,14 +53,14 @@ def document_words(path):
 
 def test_both_forms_say_the_same(run):
     pytest.importorskip("docx")
-    outcome = command("dossier", "run", "-o", "out")
+    outcome = command("dossier", "run", "--audit", "log.jsonl", "-o", "out")
     assert outcome.code == 0, outcome.err
     assert {path.name for path in (run.parent / "out").iterdir()} == {"dossier.html", "dossier.docx", "provenance.json"}
     words = page_words(run.parent / "out/dossier.html")
     assert words == document_words(run.parent / "out/dossier.docx")
     assert len(words) > 2000
     made = read_provenance(run.parent / "out")
-    assert (made.model, len(made.sources)) == (read_provenance(run / "monitor").model, 9)
+    assert (made.model, len(made.sources)) == (read_provenance(run / "monitor").model, 11)
     assert command("verify", "out").code == 0
     text = " ".join(words)
     assert "Technical documentation of run Draft" in text
@@ -66,7 +68,7 @@ def test_both_forms_say_the_same(run):
 
 
 def test_every_heading_and_blank_of_the_annex_is_there_and_no_more_is_said(run):
-    assert command("dossier", "run", "-o", "out", "--format", "html").code == 0
+    assert command("dossier", "run", "--audit", "log.jsonl", "-o", "out", "--format", "html").code == 0
     document = read_lone_page((run.parent / "out/dossier.html").read_text(encoding="utf-8"), EVIL)
     law = tomllib.loads((files("aes_dynloss.programme") / "annex_iv.toml").read_text(encoding="utf-8"))
     headings = [one.text for one in document.all("h2")]
@@ -85,13 +87,14 @@ def test_every_heading_and_blank_of_the_annex_is_there_and_no_more_is_said(run):
 
 
 def test_statements_name_their_files_and_sources_have_their_hashes(run):
-    assert command("dossier", "run", "-o", "out", "--format", "html").code == 0
+    assert command("dossier", "run", "--audit", "log.jsonl", "-o", "out", "--format", "html").code == 0
     document = read_lone_page((run.parent / "out/dossier.html").read_text(encoding="utf-8"), EVIL)
     (sources,) = [one for one in document.all("table") if one.attributes["id"] == "source-table"]
     named = {row.all("th")[0].text: row.all("td")[1].text for row in sources.all("tr")[1:]}
     assert set(named) == {
         *("manifest.json", "config.yaml", "report.json", "model/config.json", "provenance.json", "data_check.json"),
         *("evaluation/report.json", "robustness/robustness.json", "monitor/monitor.json"),
+        *("readers/report.json", "log.jsonl"),
     }
     assert named["report.json"] == read_provenance(run).products["report.json"]
     points = [one for one in document.all("main")[0].children if isinstance(one, Element)][1:-1]
@@ -122,7 +125,8 @@ def test_what_was_not_measured_is_a_blank(tmp_path, monkeypatch):
     write_whole_run(tmp_path / "run")
     assert command("dossier", "run", "-o", "out", "--format", "html").code == 0
     page = (tmp_path / "out/dossier.html").read_text(encoding="utf-8")
-    for option in ("--evaluation DIR", "--robustness DIR", "--monitor DIR", "--data-check FILE"):
+    options = ("evaluation DIR", "readers DIR", "robustness DIR", "monitor DIR", "data-check FILE", "audit LOG")
+    for option in (f"--{one}" for one in options):
         assert option in page
 
 
@@ -149,6 +153,49 @@ def test_an_evaluation_says_of_which_model_its_scores_are(run):
     assert command("evaluate", scores, "-o", "later", "--force").code == 0
     assert read_provenance(run.parent / "later").model is None
     refused("later/report.json is not of the model", "--evaluation", "later", "--force")
+
+
+def test_an_intact_log_and_the_readers_are_told(run):
+    assert command("dossier", "run", "--audit", "log.jsonl", "-o", "out", "--format", "html").code == 0
+    text = read_lone_page((run.parent / "out/dossier.html").read_text(encoding="utf-8"), EVIL).text
+    head = json.loads((run.parent / "log.jsonl.head").read_text(encoding="utf-8"))
+    assert "The audit log has 4 lines" in text
+    assert "2 are scores by this model" in text
+    assert head["hash"] in text
+    assert re.search(r"\bBo\b", text)
+    log = run.parent / "log.jsonl"
+    log.write_text(log.read_text(encoding="utf-8").replace("decision", "derision"), encoding="utf-8")
+    refused("log.jsonl is not as it was written: line 4 was changed", "--audit", "log.jsonl", "--force")
+    refused("says nothing of raters", "--readers", "run/evaluation", "--force")
+    refused("--audit is given 2 times", "--audit", "log.jsonl", "--audit", "log.jsonl", "--force")
+
+
+@pytest.mark.parametrize("cross_fitted", [True, False])
+def test_an_ensemble_has_a_dossier_too(tmp_path, monkeypatch, cross_fitted):
+    monkeypatch.chdir(tmp_path)
+    write_measurements(tmp_path / "both", write_ensemble(tmp_path / "both", cross_fitted=cross_fitted))
+    outcome = command("dossier", "both", "-o", "out", "--format", "html")
+    assert outcome.code == 0, outcome.err
+    document = read_lone_page((tmp_path / "out/dossier.html").read_text(encoding="utf-8"), EVIL)
+    (sources,) = [one for one in document.all("table") if one.attributes["id"] == "source-table"]
+    named = [row.all("th")[0].text for row in sources.all("tr")[1:]]
+    assert {"config.json", "members/0/config.json", "members/1/config.json", "evaluation/report.json"} <= set(named)
+    assert ("report.json" in named) == ("manifest.json" in named) == cross_fitted
+    assert len(named) == len(set(named))
+    assert "An ensemble of 2 models" in document.text
+    assert "members.1.model.seed" in document.text
+    assert "no earlier scorer" not in document.text, "that is known of the members' runs"
+    assert "step by step" not in document.text
+    (tmp_path / "both/members/0/config.json").write_text("{}", encoding="utf-8")
+    assert "config.json was changed" in command("dossier", "both", "-o", "out", "--force").error
+
+
+def test_an_ensemble_without_figures_needs_an_evaluation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_ensemble(tmp_path / "both", cross_fitted=False)
+    outcome = command("dossier", "both", "-o", "out")
+    assert outcome.code == 2
+    assert "both has no report.json, as of its members' runs not all are cross-fitted. Evaluate" in outcome.error
 
 
 def refused(pattern, *words):

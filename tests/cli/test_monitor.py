@@ -56,7 +56,7 @@ def test_planted_drift_is_found_and_told_in_all_products(programme):
     page = (programme / "out/monitor.html").read_text(encoding="utf-8")
     document = read_lone_page(page, "<script>alert(1)</script>")
     assert len(document.all("figure")) == 3
-    assert f"Alarm: {len(alarms)} things have drifted" in page
+    assert f"Alarm: {len(alarms)} things have changed" in page
     rows = pd.read_csv("out/monitor.csv")
     assert set(rows["administration"]) == {"spring.csv", "summer.csv", "autumn.csv"}
     assert rows.loc[rows["verdict"] == "flag", "administration"].unique().tolist() == ["autumn.csv"]
@@ -73,6 +73,10 @@ def test_files_of_one_name_are_told_apart(programme):
     outcome = command("monitor", "run", "2025/scores.csv", "--baseline", "2024/scores.csv", "-o", "out")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("2025/scores.csv (300 essays) beside 2024/scores.csv (300): no alarm")
+    table = pd.read_csv("2024/scores.csv")
+    table.assign(score=9).to_csv("2024/scores.csv", index=False)
+    outcome = command("monitor", "run", "2024/scores.csv", "2025/scores.csv", "-o", "other")
+    assert outcome.error.startswith("2024/scores.csv: Row 2 of scores.csv (essay 'a0'): score 9 is no score point")
 
 
 def test_criteria_of_ones_own_and_features_from_a_table(programme):
@@ -105,6 +109,8 @@ def test_criteria_of_ones_own_and_features_from_a_table(programme):
             ["run", "spring.csv", "--human", "human_spring.csv", "--human", "human_spring.csv"],
             "2 --human for 1 NEW_SCORES",
         ),
+        (["run", "spring.csv", "./spring.csv"], "spring.csv is named 2 times. Name it once."),
+        (["run", "spring.csv", "--baseline", "autumn.csv", "--baseline", "spring.csv"], "--baseline is given 2 times"),
         (["empty", "spring.csv"], "has no config.json. Give a run of finetune"),
         (["bare", "spring.csv"], "has no predictions_test.csv beside its model"),
         (["run", "spring.csv", "--criteria", "wrong.yaml"], "there is no criterion 'smd'"),

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 from command_line import command
-from planned_essays import OPTIONS, RANGES, fill_in, read_sheet, write_scored
+from planned_essays import OPTIONS, RANGES, SCALES, fill_in, read_sheet, write_scored, write_traits
 
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa, standardized_mean_difference
 from aes_dynloss.programme.sheets import take_back
@@ -63,6 +63,9 @@ def test_from_plan_to_report(scores, tmp_path):
     assert withheld["machine"] is None
     assert set(withheld["readings"]) == {withheld["human"]}
     assert command("verify", "plan").code == command("audit", "verify", "audit.jsonl").code == 0
+    again = command("evaluate", path.name, "--adjudicated", "plan", "--audit", "audit.jsonl")
+    assert f"audit.jsonl has {len(lines)} decisions of this evaluation already" in again.err
+    assert len((tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()) == len(lines)
     (tmp_path / "plan/essays.csv").write_text("changed", encoding="utf-8")
     assert command("verify", "plan").code == 3
 
@@ -77,6 +80,21 @@ def test_the_table_of_readings_has_the_same_figures(scores, tmp_path):
     other = command("evaluate", path.name, *marked, *ranges)
     assert one.code == other.code == 0
     assert json.loads(one.out) == json.loads(other.out)
+
+
+def test_a_report_on_a_plans_readers(scores, tmp_path):
+    path, human = scores
+    assert planned(path, "--markers", 3).code == 0
+    fill_in(tmp_path / "plan", human)
+    outcome = command("evaluate", path.name, "--adjudicated", "plan", "--rater-column", "marker")
+    assert outcome.code == 2
+    readings = "--references plan/readings.csv --rater-column marker --reference-column human_score"
+    assert outcome.error.endswith(f"evaluate the same scores with {readings}.")
+    outcome = command("evaluate", path.name, *readings.split(), *OPTIONS[2:], "--json")
+    assert outcome.code == 0, outcome.err
+    report = json.loads(outcome.out)
+    assert {one["rater"] for one in report["raters"]["raters"]} == {"marker_1", "marker_2", "marker_3"}
+    assert any("have no human score in readings.csv" in note for note in report["notes"])
 
 
 def test_a_plan_beside_all_human_scores_is_as_a_review_sheet(scores, tmp_path):
@@ -101,11 +119,19 @@ def test_an_essay_of_several_review_sheets_has_one_score(scores, tmp_path):
     words += [*OPTIONS[2:], "--json", "--rule", "higher", "--audit", "audit.jsonl"]
     report = json.loads(command(*words).out)
     assert (report["adjudicated"]["decided"], report["adjudicated"]["undecided"]) == (2, 1)
+    (tmp_path / "two (copy).csv").write_bytes((tmp_path / "two.csv").read_bytes())
+    copied = [*words[:-2], "--adjudicated", "two (copy).csv"]
+    assert "two.csv and two (copy).csv have the same scores of the same essays" in command(*copied).error
+    for name in ("two", "two (copy)"):
+        read_sheet(tmp_path / f"{name}.csv").assign(reader=name).to_csv(tmp_path / f"{name}.csv", index=False)
+    assert "copy" not in command(*copied).error, "two readers who agree"
     pd.DataFrame({"essay_id": ["002"], "prompt_id": "c", "human_score": [2]}).to_csv(
         tmp_path / "three.csv", index=False
     )
     assert "three.csv" in command(*words, "--adjudicated", "three.csv").error
-    fourth = command(*words, "--adjudicated", "one.csv", "--adjudicated", "two.csv").error
+    for name, score in (("four", 3), ("five", 4)):
+        sheet.assign(human_score=score).to_csv(tmp_path / f"{name}.csv", index=False)
+    fourth = command(*words, "--adjudicated", "four.csv", "--adjudicated", "five.csv").error
     assert "Essay '002' of prompt 'a' has 4 readings in one.csv with two.csv" in fourth, "none is passed over"
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["essay_id"]: (line["human"], line["readings"]) for line in lines} == {
@@ -149,6 +175,9 @@ def test_what_has_no_weighted_figures_is_refused(scores, tmp_path, words, messag
         (["--subgroup", "school"], "has no column 'school'"),
         (["--map", "essay_id=candidate"], "'candidate'"),
         (["--report", "scores.csv"], "cannot be read as a report"),
+        (["--half-width", "qwk=.02"], "--half-width names qwk twice"),
+        (["--seed", "1", "--seed", "2"], "--seed is given 2 times. Give it once."),
+        (["--subgroup", "group", "--subgroup", "group"], "--subgroup: group is named 2 times"),
     ],
 )
 def test_plans_that_cannot_be(scores, tmp_path, words, message):
@@ -182,3 +211,35 @@ def test_without_texts_sheets_have_ids(scores, tmp_path):
     outcome = planned(path)
     assert "score with --keep-columns" in outcome.err
     assert list(read_sheet(tmp_path / "plan/sheets/marker_1.csv")) == ["essay_id", "prompt_id", "human_score"]
+
+
+def test_several_traits_from_plan_to_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, human = write_traits(tmp_path)
+    assumed = ["--assume-qwk", "0.9", "--assume-qwk", "a/style=0.7", *OPTIONS[2:]]
+    outcome = command("plan", path.name, "-o", "plan", "--half-width", "qwk=.08", "--markers", 2, *assumed)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1] == (
+        "Prompt a: the trait that needs most sets the number of essays: style for QWK."
+    )
+    fill_in(tmp_path / "plan", human)
+    outcome = command("evaluate", path.name, "--adjudicated", "plan", "--subgroup", "group", "--output-dir", "report")
+    assert outcome.code == 0, outcome.err
+    report = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
+    every = pd.read_csv(path, dtype={"essay_id": str}).dropna(subset=["form"])
+    for scale in SCALES:
+        prompt, trait = scale.split("/")
+        own = every[every["prompt_id"] == prompt]
+        expected = quadratic_weighted_kappa([human[scale, essay] for essay in own["essay_id"]], own[trait])
+        entry = report["traits"][trait]["prompts"][prompt]
+        assert entry["stands_for"] == pytest.approx(149)
+        assert entry["n"] < 149
+        low, high = entry["qwk_interval"]
+        assert low <= expected <= high
+    assert report["trait_means"]["over_prompts_first"]["qwk_interval"] is not None
+    beside = ["--references", "plan/marked.csv", "--weight-column", "design_weight"]
+    one, other = (
+        command("evaluate", path.name, *human, *OPTIONS[2:], "--json").out
+        for human in (["--adjudicated", "plan"], beside)
+    )
+    assert json.loads(one) == json.loads(other)

@@ -9,6 +9,7 @@ from scipy import stats
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.drift import (
     Agreement,
+    Granted,
     bin_counts,
     difference_interval,
     ks_distance,
@@ -39,7 +40,7 @@ def test_p_values_are_those_of_scipy():
     assert share_rise((3, 100), (12, 150)).p == pytest.approx(
         stats.fisher_exact([[12, 138], [3, 97]], alternative="greater").pvalue
     )
-    assert rise_above(0.02, (6, 100)).p == pytest.approx(stats.binom.sf(5, 100, 0.02))
+    assert rise_above(0.02, 10**9, (6, 100)).p == pytest.approx(stats.binom.sf(5, 100, 0.02), rel=1e-3)
 
 
 def test_figures_by_hand():
@@ -47,7 +48,7 @@ def test_figures_by_hand():
     assert shift.value == pytest.approx(1 / np.sqrt((2 + 1) / 2))
     index = stability_index([49.5, 49.5], [24.5, 74.5])  # half an essay more in each bin: 50, 50 and 25, 75
     assert index.value == pytest.approx(-0.25 * np.log(0.5) + 0.25 * np.log(1.5))
-    assert rise_above(0.1, (30, 100)).value == pytest.approx(0.2)
+    assert rise_above(0.1, 500, (30, 100)).value == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,38 @@ def test_an_agreement_is_on_fishers_scale():
     )
     assert difference_interval((0.5, 0.4, 0.6), (0.5, 0.5, 0.5)) == pytest.approx((-0.1, 0.1))
     assert low < np.tanh(1.0) < high
+
+
+@pytest.mark.parametrize("learned", [500, 2000])
+def test_a_threshold_that_was_learned_of_few_essays_gives_few_false_alarms(learned):
+    """The threshold is the order statistic beyond which the share lies of essays that it is learned of."""
+    random, share, alarms, beyond_known = np.random.default_rng(0), 0.01, [], []
+    for _ in range(800):
+        threshold = np.sort(random.standard_normal(learned))[-int(share * learned)]
+        found = int((random.standard_normal(1000) >= threshold).sum())
+        alarms.append(rise_above(share, learned, (found, 1000)).p < 0.05)
+        beyond_known.append(stats.binom.sf(found - 1, 1000, share) < 0.05)
+    assert np.mean(alarms) < 0.065
+    assert np.mean(beyond_known) > 0.075, "as if the share were known"
+
+
+def test_what_a_higher_sd_is_granted_is_what_it_makes():
+    factor, grid = 1.3, np.linspace(-8, 8, 200_001)
+    step = grid[1] - grid[0]
+    narrow, wide = stats.norm.pdf(grid), stats.norm.pdf(grid, scale=factor)
+    granted = Granted.of_spread(factor)
+    assert granted.psi == pytest.approx(((wide - narrow) * np.log(wide / narrow)).sum() * step, rel=1e-4)
+    apart = np.abs(stats.norm.cdf(grid) - stats.norm.cdf(grid, scale=factor)).max()
+    assert granted.ks == pytest.approx(apart, abs=1e-6)
+    assert Granted.of_spread(1.0) == (0.0, 0.0)
+
+
+def test_a_drift_that_is_granted_gives_few_false_alarms():
+    random, granted, found = np.random.default_rng(0), Granted.of_spread(1.15), []
+    for _ in range(300):
+        then, now = random.standard_normal(1500), 1.15 * random.standard_normal(1500)
+        psi, plain = (stability_index(*bin_counts(then, now), granted=one).p for one in (granted, Granted()))
+        found.append([psi < 0.05, plain < 0.05, ks_distance(then, now, granted=granted).p < 0.05])
+    shares = np.mean(found, axis=0)
+    assert max(shares[0], shares[2]) <= 0.05 + 0.03
+    assert shares[1] > 0.3

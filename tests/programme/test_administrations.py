@@ -12,6 +12,7 @@ from drifting_scores import RANGES, write_run
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, MEMBERS, VERSION
 from aes_dynloss.programme.administrations import (
+    CROSS_FITTED_SPREAD,
     Read,
     model_ranges,
     read_scores,
@@ -78,6 +79,9 @@ def test_test_and_dev_of_a_run_are_read_together(tmp_path):
         found = training_scores(training_files(model), READ)
         assert found.name == "training: predictions_test.csv and predictions_dev.csv"
         assert len(found.table) == len(found.human) == 80
+        assert found.spread == 1
+    (run / "manifest.json").write_text('{"split": {"parts": 5}}', encoding="utf-8")
+    assert training_scores(training_files(run), READ).spread == CROSS_FITTED_SPREAD
 
 
 def test_ranges_are_the_models(tmp_path):

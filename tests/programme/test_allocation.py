@@ -18,7 +18,7 @@ from aes_dynloss.programme.allocation import (
 )
 from aes_dynloss.tables.score_range import ScoreRange
 
-EVEN = {"1": Assumed(0.8, 0.8)}
+EVEN = {"1": {"qwk": qwk_spread(Assumed(0.8, 0.8)), "smd": smd_spread(Assumed(0.8, 0.8))}}
 
 
 @pytest.mark.parametrize(("r", "span"), [(0.75, ScoreRange(1, 6)), (0.9, ScoreRange(0, 30))])
@@ -50,14 +50,14 @@ def test_a_narrower_interval_needs_more_and_all_give_none():
 def test_what_is_expected_is_what_was_wanted(width):
     stratum = Stratum("1", (), 4000, 250)
     (size,) = allocated([stratum], EVEN, {"qwk": width})
-    expected = expected_half_width(qwk_spread(EVEN["1"]), [stratum], [size])
+    expected = expected_half_width(EVEN["1"]["qwk"], [stratum], [size])
     assert width * 0.97 < expected <= width
 
 
 def test_each_group_and_the_prompt_have_what_they_want():
     strata = [Stratum("1", ("a",), 900, 20), Stratum("1", ("b",), 100, 5), Stratum("1", ("",), 6, 0)]
     drawn = allocated(strata, EVEN, {"qwk": 0.05, "smd": 0.2})
-    spread = qwk_spread(EVEN["1"])
+    spread = EVEN["1"]["qwk"]
     for members in ([0], [1], [0, 1, 2]):
         assert expected_half_width(spread, [strata[n] for n in members], [drawn[n] for n in members]) <= 0.05
     assert drawn[2] == 6, "of a small stratum all are read"
@@ -68,7 +68,7 @@ def test_a_stratum_has_the_highest_rate_of_its_groups():
         Stratum("1", groups, size, 0) for groups, size in ((("a", "p"), 900), (("b", "p"), 100), (("a", "q"), 1000))
     ]
     drawn = allocated(strata, EVEN, {"qwk": 0.06})
-    assert drawn[1] == sample_size(qwk_spread(EVEN["1"]), 0.06, 100, 0), "all of group b"
+    assert drawn[1] == sample_size(EVEN["1"]["qwk"], 0.06, 100, 0), "all of group b"
     assert drawn[0] / 900 < drawn[1] / 100
 
 

@@ -122,6 +122,38 @@ def test_features_that_one_side_lacks_are_told():
     assert any("spelling" in note for note in monitor.notes)
 
 
+def test_a_higher_sd_beside_cross_fitted_scores_is_granted_up_to_a_factor():
+    def p_values(factor, spread):
+        then, now = (administration(name, seed, 4000) for seed, name in enumerate(("then", "now")))
+        table = now.table.copy()
+        for prompt, span in RANGES.items():
+            own = table["prompt_id"] == prompt
+            raw = table.loc[own, "raw"]
+            table.loc[own, "score"] = span.to_point(raw.mean() + (raw - raw.mean()) * factor)
+        monitor = build_monitor(replace(then, spread=spread), [replace(now, table=table)])
+        rows = [one for one in monitor.last.compared if one.kind == "score"]
+        return [one.measures[name].p for one in rows for name in ("psi", "ks")], monitor.notes
+
+    (plain, none), (granted, notes) = p_values(1.06, 1.0), p_values(1.06, 1.06)
+    assert min(plain) < 0.05 < min(granted)
+    assert none == []
+    assert "up to 6 % higher" in notes[0]
+    assert max(p_values(1.3, 1.06)[0][::2]) < 0.001, "more is drift"
+
+
+def test_features_that_essays_lack_are_told():
+    then, now = administration("then", 0), administration("now", 1)
+    some, none = then.table.copy(), now.table.copy()
+    some.loc[:4, "spelling"] = np.nan
+    none.loc[none["prompt_id"] == "b", "spelling"] = np.nan
+    monitor = build_monitor(replace(then, table=some), [replace(now, table=none)])
+    assert monitor.notes == [
+        "Prompt a: feature spelling is blank in 5 of 150 essays of then; those that have it are compared.",
+        "Prompt b: feature spelling is blank in 150 of 150 essays of now, and is not compared.",
+    ]
+    assert [(one.prompt, one.n_then) for one in monitor.last.compared if one.kind == "feature"] == [("a", 145)]
+
+
 def test_few_human_scores_and_other_models_are_told():
     then, now = administration("then", 0), administration("now", 1, human=True)
     few = replace(now, human=now.human[(now.human["prompt_id"] == "a") | (now.human.index % 10 == 0)], model="one")

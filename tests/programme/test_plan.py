@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from planned_essays import RANGES, write_scored
+from planned_essays import RANGES, SCALES, write_scored, write_traits
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.programme.allocation import Assumed
@@ -104,19 +105,59 @@ def test_what_is_assumed(tmp_path):
     report = build_report(essays, ranges=RANGES, resamples=0)
     write_report(report, tmp_path / "report.json")
     for path in (tmp_path, tmp_path / "report.json"):
-        assumed, ranges = assumed_agreement(["a", "b"], {"b": 0.7}, path)
+        assumed, ranges = assumed_agreement({"a": ["a"], "b": ["b"]}, {"b": 0.7}, path)
         assert assumed["a"].qwk == pytest.approx(report.prompts["a"].qwk)
         assert assumed["b"] == Assumed(0.7, 0.7)
         assert ranges["a"] == RANGES["a"]
-    assert assumed_agreement(["a"], {"all": 0.6}, tmp_path)[0]["a"].qwk == 0.6
+    assert assumed_agreement({"a": ["a"]}, {"all": 0.6}, tmp_path)[0]["a"].qwk == 0.6
     with pytest.raises(ConfigError, match=r"The QWK to expect on prompt 'b' is needed, and no report has one\."):
-        assumed_agreement(["a", "b"], {"a": 0.6}, None)
+        assumed_agreement({"a": ["a"], "b": ["b"]}, {"a": 0.6}, None)
+    scales = {"a": ["a/form", "a/style"], "b": ["b/form"]}
+    given, _ = assumed_agreement(scales, {"all": 0.6, "a": 0.7, "a/style": 0.5}, None)
+    assert {scale: one.qwk for scale, one in given.items()} == {"a/form": 0.7, "a/style": 0.5, "b/form": 0.6}
+
+
+def several_traits(tmp_path):
+    """Scores of two traits; of prompt b the trait form alone."""
+    path, _ = write_traits(tmp_path)
+    return read_scored(path, ColumnNames(), RANGES, [], 0.1)
+
+
+def test_several_traits_have_one_sample_of_essays(tmp_path):
+    essays = several_traits(tmp_path)
+    assert essays.traits == {"a": ["form", "style"], "b": ["form"]}
+    assert not essays.table.duplicated(["prompt_id", "essay_id"]).any()
+    assert len(essays.table) == 300
+    keys = zip(essays.table["prompt_id"], essays.table["essay_id"], strict=True)
+    because = dict(zip(keys, essays.table["because"], strict=True))
+    assert because["a", "000"] == ["withheld", "off_topic"]
+    assert because["a", "003"] == because["a", "004"] == ["uncertain"], "of either trait"
+    assert "a/style" in essays.ranges
+    assert "b/style" not in essays.ranges
+
+
+@pytest.mark.parametrize("neediest", ["form", "style"])
+def test_the_trait_that_needs_most_sets_the_size(tmp_path, neediest):
+    essays = several_traits(tmp_path)
+    assumed = {scale: Assumed(0.7, 0.7) if scale.endswith(neediest) else Assumed(0.9, 0.9) for scale in SCALES}
+    plan = draw_plan(essays, assumed, WANTED)
+    alone = draw_plan(replace(essays, traits={}), {"a": Assumed(0.7, 0.7), "b": assumed["b/form"]}, WANTED)
+    assert list(plan.drawn) == list(alone.drawn)
+    assert plan.neediest["a"] == {"qwk": f"a/{neediest}"}
+    assert plan.domains()[0][1]["qwk"] == alone.domains()[0][1]["qwk"] <= 0.08
 
 
 @pytest.mark.parametrize("word", ["0.03", "kappa=0.1", "qwk=0", "qwk=1", "qwk=x", "qwk=nan"])
 def test_no_half_width_is_refused(word):
     with pytest.raises(ConfigError, match="--half-width"):
         parse_half_widths([word])
+
+
+def test_two_values_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match=r"--half-width names qwk twice, 0\.05 and 0\.02\. Give it one value\."):
+        parse_half_widths(["qwk=0.05", "smd=0.1", "qwk=0.02"])
+    with pytest.raises(ConfigError, match="--assume-qwk names all twice"):
+        parse_assumed(["0.7", "a=0.7", "0.8"])
 
 
 @pytest.mark.parametrize("word", ["a=1.5", "high", "-0.2"])
@@ -127,9 +168,6 @@ def test_no_qwk_is_refused(word):
 
 def test_scores_that_cannot_be_planned_for(tmp_path):
     path = tmp_path / "s.csv"
-    path.write_text("essay_id,prompt_id,content,content_raw,form,form_raw\n1,a,2,2.1,3,3.2\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="several traits"):
-        read_scored(path, ColumnNames(), {}, [], 0.05)
     path.write_text("essay_id,prompt_id,raw,score\n1,a,2.1,2\n", encoding="utf-8")
     with pytest.raises(DataError, match="'group'"):
         read_scored(path, ColumnNames(), {}, ["group"], 0.05)

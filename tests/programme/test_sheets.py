@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from planned_essays import RANGES, fill_in, read_sheet, write_scored
+from planned_essays import RANGES, SCALES, fill_in, read_sheet, write_scored, write_traits
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.programme.allocation import Assumed
@@ -135,7 +135,64 @@ def test_a_stratum_without_a_reading_is_refused(planned):
     folder, human = planned(share=0.0)
     essays = essays_of(folder).query("part == 'random' and prompt_id == 'b'")
     fill_in(folder, human, {(row.first_marker, "b", row.essay_id): np.nan for row in essays.itertuples()})
-    with pytest.raises(DataError, match=r"None of the random essays of stratum 1 is read yet"):
+    with pytest.raises(DataError, match=r"None of the random essays of prompt b, stratum 1, is read yet"):
+        take_back(folder, "mean")
+
+
+@pytest.fixture
+def planned_traits(tmp_path):
+    """A plan's folder of essays with several traits, and what humans would give."""
+    path, human = write_traits(tmp_path)
+    scored = read_scored(path, ColumnNames(), RANGES, [], 0.05)
+    plan = draw_plan(scored, {scale: Assumed(0.8, 0.8) for scale in SCALES}, Wanted({"qwk": 0.1}))
+    write_plan(plan, Markers(NAMES, 0.3), tmp_path / "plan", [path])
+    return tmp_path / "plan", human
+
+
+def test_sheets_of_several_traits_are_taken_back_by_trait(planned_traits):
+    folder, human = planned_traits
+    sheet = read_sheet(folder / "sheets/Ben.csv")
+    assert list(sheet) == ["essay_id", "prompt_id", "text", "form", "style"]
+    fill_in(folder, human)
+    taken = take_back(folder, "mean")
+    marked, essays = read_sheet(taken.marked), essays_of(folder)
+    assert (taken.unread, taken.waiting, list(taken.third)) == (0, 0, [])
+    sizes = essays["prompt_id"].value_counts()
+    assert marked.groupby(["prompt_id", "trait"]).size().to_dict() == {
+        ("a", "form"): sizes["a"],
+        ("a", "style"): sizes["a"],
+        ("b", "form"): sizes["b"],
+    }
+    keys = zip(marked["prompt_id"] + "/" + marked["trait"], marked["essay_id"], strict=True)
+    assert marked["reference"].tolist() == [human[key] for key in keys]
+    both = marked[marked["second_reference"].notna()]
+    assert both.groupby(["prompt_id", "essay_id"]).size().loc["a"].eq(2).all(), "both readers score all traits"
+    merged = marked.merge(essays, on=["prompt_id", "essay_id"])
+    np.testing.assert_allclose(merged["design_weight"], merged["weight"])
+
+
+def test_a_trait_that_two_readers_disagree_on_has_a_third_reading(planned_traits):
+    folder, human = planned_traits
+    one = twice_read(folder)
+    style, form = ("a/style", one["essay_id"]), ("a/form", one["essay_id"])
+    fill_in(folder, human, {(one["first_marker"], *style): 1, (one["second_marker"], *style): 5})
+    taken = take_back(folder, "third")
+    (path,) = taken.third
+    sheet = read_sheet(path)
+    assert list(sheet) == ["essay_id", "prompt_id", "text", "form", "style"], "it does not tell which trait"
+    assert len(sheet) == taken.waiting == 1
+    assert np.isnan(taken.decisions.table.set_index(["prompt_id", "essay_id"]).loc[style, "human_score"])
+    sheet.assign(form=1, style=4).to_csv(path, index=False)
+    decided = take_back(folder, "third").decisions.decided
+    assert decided[style] == 4
+    assert decided[form] == human[form], "where two agree the third counts for nothing"
+
+
+def test_a_score_of_a_trait_that_a_prompt_has_not_is_refused(planned_traits):
+    folder, human = planned_traits
+    fill_in(folder, human)
+    change(folder, "Ann", lambda sheet: sheet.assign(style=3))
+    with pytest.raises(DataError, match=r"Ann\.csv has essay '\d+' of prompt 'b/style', other than essays\.csv says"):
         take_back(folder, "mean")
 
 
@@ -152,7 +209,7 @@ def change(folder, name, edit):
             lambda sheet: sheet.assign(essay_id=["999", *sheet["essay_id"][1:]]),
             r"Ann\.csv has essay '999' of prompt '.', other",
         ),
-        (lambda sheet: sheet.assign(human_score=7), r"Row 1 of Ann\.csv.*human_score 7 is no score point of prompt"),
+        (lambda sheet: sheet.assign(human_score=7), r"Row 2 of Ann\.csv.*human_score 7 is no score point of prompt"),
         (lambda sheet: sheet.assign(human_score="good"), r"of Ann\.csv \(essay '\d+'\)"),
         (lambda sheet: sheet.drop(columns="human_score"), r"Ann\.csv has no column 'human_score'"),
     ],
@@ -229,6 +286,27 @@ def test_a_sheet_under_another_name_is_not_passed_over(planned):
     (folder / "sheets/Ann (1).csv").write_bytes((folder / "sheets/Ann.csv").read_bytes())
     with pytest.raises(DataError, match=r"sheets/Ann \(1\)\.csv is no sheet of .*: expected Ann, Ben, Cleo or third_1"):
         take_back(folder, "mean")
+
+
+def test_a_copy_of_a_sheet_is_no_second_reading(planned):
+    folder, human = planned(NAMES[:2], share=1.0)
+    fill_in(folder, human)
+    assert take_back(folder, "mean").unread == 0, "two readers who agree"
+    (folder / "sheets/Ben.csv").write_bytes((folder / "sheets/Ann.csv").read_bytes())
+    with pytest.raises(DataError, match=r"Ann\.csv and Ben\.csv have the same scores of the same essays: a copy is no"):
+        take_back(folder, "mean")
+
+
+def test_a_copy_of_a_third_reading_is_refused(planned):
+    folder, human = planned()
+    one = twice_read(folder)
+    key = ("a", one["essay_id"])
+    fill_in(folder, human, {(one["first_marker"], *key): 2, (one["second_marker"], *key): 5})
+    (path,) = take_back(folder, "third").third
+    copy = path.with_name(f"{path.stem} (copy).csv")
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match=rf"sheets/{path.stem} \(copy\)\.csv and sheets/{path.name} both have essay"):
+        take_back(folder, "third")
 
 
 def test_a_range_that_nobody_gave_is_that_of_the_readings(planned):

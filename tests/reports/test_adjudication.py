@@ -112,10 +112,10 @@ def test_a_prompt_of_which_everything_was_withheld(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([["x", "1", "", 2]], r"Row 1 of review\.csv \(essay 'x'\): prompt '1' has no such essay"),
+        ([["x", "1", "", 2]], r"Row 2 of review\.csv \(essay 'x'\): prompt '1' has no such essay"),
         (
             [["a", "1", "", 4], ["b", "1", "", 2.5]],
-            r"Row 2 of review\.csv \(essay 'b'\): human_score 2\.5 is no score point",
+            r"Row 3 of review\.csv \(essay 'b'\): human_score 2\.5 is no score point",
         ),
         ([["a", "1", "", "four"]], r"human_score 'four' is not a finite number"),
         ([["a", "1", "", ""]], r"holds no decision: its column human_score is blank"),

@@ -7,6 +7,7 @@ from drifting_scores import administration
 from read_page import cells_by_row, read_lone_page
 
 from aes_dynloss.programme.monitor import build_monitor
+from aes_dynloss.reports.drawing import HUMAN, draw_intervals, drawing, rows_panel
 from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Administration, Drifted, DriftFigure, Monitor, judged
 from aes_dynloss.reports.monitor_page import monitor_page
 
@@ -60,7 +61,10 @@ def test_what_chance_may_explain_is_not_called_quiet():
     )
     document = read_lone_page(monitor_page(monitor, title="Monitor"), EVIL)
     text = document.all("main")[0].text.replace("\u00a0", " ")
-    assert "In 1 more row of the tables a criterion is missed, which chance may explain" in text
+    assert "1 more change may be chance, and may be real: too few essays tell." in text
+    assert text.index("Advisory, prompt 1") < text.index("An alarm is a change that is both large")
+    for title in ("Shift (change of the mean", "QWK (agreement with humans, 0 as by chance"):
+        assert title in text, "a reader needs no glossary"
     assert cells_by_row(document, "scores-table")["score"][1] == "may be chance"
     assert "Advisory, prompt 1: 1.0 % then, 20.0 % now; Rise" in text
 
@@ -74,3 +78,15 @@ def test_the_page_tells_alarms_and_every_comparison():
     assert [cells[0] for cells in cells_by_row(document, "scores-alarming").values()] == ["a"]
     assert set(cells_by_row(document, "humans-table")) == {"agreement with humans"}
     assert cells_by_row(document, "features-table")["feature spelling"][0] == "b"
+
+
+def test_long_names_are_clear_of_the_intervals_below_them():
+    with drawing():
+        (axes,) = rows_panel(["phones: 2024/scores_2024.csv", "river: 2025/scores_(y)_2025.csv"], ["QWK"])
+        draw_intervals(axes, [(0.7, [0.1, 0.9]), (0.8, [0.1, 0.9])], colour=HUMAN, label="QWK")
+        axes.figure.draw_without_rendering()
+        for row, text in enumerate(axes.texts):
+            line = axes.transData.transform((0.5, row))[1]
+            above = axes.transData.transform((0.5, row - 1))[1]
+            box, dot = text.get_window_extent(), 5.5 / 2 * axes.figure.dpi / 72
+            assert line + dot < box.y0 < box.y1 < above - dot

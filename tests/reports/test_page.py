@@ -66,10 +66,18 @@ def test_the_sections_come_in_their_order(document, bare):
     titles = [heading.text for heading in document.all("h2")]
     assert titles == [
         *("Summary", "Agreement", "Score versions", "Human agreement and ceilings", "Score points"),
-        *("Fairness by subgroups", "Pictures", "Training", "Worst disagreements", "Floors", "Notes", "Settings"),
+        *(
+            "Fairness by subgroups",
+            "Pictures",
+            "Training",
+            "Worst disagreements",
+            "Simple scorers",
+            "Notes",
+            "Settings",
+        ),
         "Measures",
     ]
-    absent = {"Fairness by subgroups", "Training", "Floors"}
+    absent = {"Fairness by subgroups", "Training", "Simple scorers"}
     assert [heading.text for heading in bare.all("h2")] == [title for title in titles if title not in absent]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import DataError
+from aes_dynloss.reports.page import report_page
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.prompts import build_report, read_report, write_report
 from aes_dynloss.reports.report_files import report_rows
@@ -76,8 +77,31 @@ def test_weights_that_are_none_are_refused(weights):
         build_weighted_report(predictions(weights), "w")
 
 
-def test_several_traits_are_refused():
-    table = predictions([1.0] * 90).table.assign(trait="form")
-    several = check_predictions(table, ranges=RANGES, kept=["w"])
-    with pytest.raises(ConfigError, match="several traits"):
-        build_weighted_report(several, "w")
+def test_traits_with_weights_of_one_give_the_report():
+    parts = [
+        predictions([1.0] * 90).table.assign(
+            trait=trait, prompt_id=lambda one, trait=trait: one["prompt_id"] + "/" + trait
+        )
+        for trait in ("form", "style")
+    ]
+    parts[1]["raw"] = parts[1]["score"] = parts[1]["reference"]
+    ranges = {f"{prompt}/{trait}": span for prompt, span in RANGES.items() for trait in ("form", "style")}
+    table = check_predictions(pd.concat(parts, ignore_index=True), ranges=ranges, kept=["w"])
+    found, expected = build_weighted_report(table, "w", resamples=20), build_report(table, resamples=0)
+    for trait, own in found.traits.items():
+        for prompt, entry in own.prompts.items():
+            assert entry.qwk == pytest.approx(expected.traits[trait].prompts[prompt].qwk)
+    assert found.mean.qwk == pytest.approx(expected.mean.qwk)
+    assert found.mean.qwk_interval == pytest.approx([found.mean.qwk] * 2), "all were read"
+    assert found.trait_means.mcrmse is found.trait_means.correlations is None
+    assert found.notes[0].startswith("The figures are estimates for 180 essays from the 180 that were read")
+    assert "Agreement by trait" in report_page(found, title="t")
+
+
+def test_traits_are_drawn_together():
+    one = predictions([3.0, 1.0, 6.5] * 30).table
+    parts = [one.assign(trait=trait, prompt_id=one["prompt_id"] + f"/{trait}") for trait in ("form", "style")]
+    ranges = {f"{prompt}/{trait}": span for prompt, span in RANGES.items() for trait in ("form", "style")}
+    table = check_predictions(pd.concat(parts, ignore_index=True), ranges=ranges, kept=["w"])
+    found = build_weighted_report(table, "w", resamples=200)
+    assert found.mean.qwk_interval == pytest.approx(found.traits["form"].mean.qwk_interval), "two equal traits"

@@ -37,6 +37,18 @@ def test_each_block_has_its_form(tmp_path):
         ["b", "\u2013"],
     ]
     assert "w:tblHeader" in table.rows[0]._tr.xml
+    assert all("w:cantSplit" in row._tr.xml for row in table.rows)
+
+
+def test_intervals_are_on_one_line_beside_long_titles(tmp_path):
+    columns = [words_column("name", "Name"), *(Column(str(n), "Adjacent agreement") for n in range(8))]
+    rows = [[words("Mean over prompts"), *[number(0.5, (0.4, 0.6))] * 3, *[number(0.5)] * 5]]
+    (table,) = written(tmp_path / "a.docx", Table("t", "Caption", columns, rows)).tables
+    widths = [cell.width.cm for cell in table.rows[0].cells]
+    assert sum(widths) == pytest.approx(17, abs=0.1)
+    size = table.rows[1].cells[1].paragraphs[0].runs[0].font.size.cm
+    # A digit of Arial is 0.556 of its size wide; cells have 1 mm on both sides.
+    assert min(widths[1:4]) > len("0.400 to 0.600") * 0.5 * size + 0.2 > max(widths[4:])
 
 
 def test_characters_that_xml_does_not_know_are_replaced(tmp_path):

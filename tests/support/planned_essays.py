@@ -40,6 +40,29 @@ def write_scored(folder: Path, **settings: int) -> tuple[Path, pd.Series]:
     return path, table.set_index(["prompt_id", "essay_id"])["human"]
 
 
+SCALES = ("a/form", "a/style", "b/form")
+
+
+def write_traits(folder: Path) -> tuple[Path, pd.Series]:
+    """A file of scores of two traits, of prompt b of one, and humans' scores by prompt and trait and essay."""
+    form, style = scored_table(), scored_table(seed=1)
+    table = form[["essay_id", "prompt_id", "withheld", "advisories", "text", "group"]].copy()
+    for name, own, least in (("form", form, 3), ("style", style, 4)):
+        known = own["prompt_id"].isin([scale[0] for scale in SCALES if scale.endswith(name)])
+        for column, behind in (("score", ""), ("raw", "_raw"), ("certainty", "_certainty")):
+            table[name + behind] = own[column].where(known)
+        table.loc[table.index % 150 == least, f"{name}_certainty"] = 0.0
+    path = folder / "traits.csv"
+    table.to_csv(path, index=False)
+    human = pd.concat(
+        [
+            own.assign(prompt_id=own["prompt_id"] + f"/{name}").set_index(["prompt_id", "essay_id"])["human"]
+            for name, own in (("form", form), ("style", style))
+        ]
+    )
+    return path, human[human.index.get_level_values(0).isin(SCALES)]
+
+
 def read_sheet(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"essay_id": str, "prompt_id": str})
 
@@ -50,10 +73,12 @@ def fill_in(folder: Path, human: pd.Series, changed: dict[tuple[str, str, str], 
     Args:
         folder: The plan's folder.
         human: The scores that everybody gives.
-        changed: Other scores, by sheet, prompt and essay; NaN leaves one blank.
+        changed: Other scores, by sheet, prompt (or prompt and trait) and essay; NaN leaves one blank.
     """
     for path in (folder / "sheets").glob("*.csv"):
         sheet = read_sheet(path)
-        keys = list(zip(sheet["prompt_id"], sheet["essay_id"], strict=True))
-        sheet["human_score"] = [(changed or {}).get((path.stem, *key), human[key]) for key in keys]
+        for column in sheet.columns.drop(["essay_id", "prompt_id", "text"], errors="ignore"):
+            scales = sheet["prompt_id"] if column == "human_score" else sheet["prompt_id"] + f"/{column}"
+            keys = list(zip(scales, sheet["essay_id"], strict=True))
+            sheet[column] = [(changed or {}).get((path.stem, *key), human.get(key)) for key in keys]
         sheet.to_csv(path, index=False)
