@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 from dataclasses import replace
@@ -98,7 +99,7 @@ def test_each_part_is_written_in_its_own_format_or_in_one_for_all(place, tmp_pat
     assert "1 entries of the folder in are no tables" in outcome.err
     assert list(products(tmp_path / "out")) == ["a.parquet", "b.csv", "c.jsonl", "d.jsonl", "e.csv"]
     assert sum(1 for _ in iterate_rows(tmp_path / "out" / "a.parquet")) == 20
-    assert verify(tmp_path / "out", [tmp_path / "in" / "a.parquet"]).found == []
+    assert verify(tmp_path / "out", [tmp_path / "in"]).found == []
     assert run(place, tmp_path / "in", tmp_path / "csv", "--format", "csv").code == 0
     assert list(products(tmp_path / "csv")) == [f"{stem}.csv" for stem in "abcde"]
 
@@ -233,10 +234,27 @@ def test_parts_that_cannot_be_read_are_all_named_and_nothing_is_scored(place, tm
     refused = run(place, tmp_path / "in", tmp_path / "out")
     assert refused.code == 2
     first, *faults = refused.error.splitlines()
-    assert first == "4 of 5 parts cannot be read, and none was scored."
+    assert first == "4 of 5 parts cannot be read, and none was scored. Mend them, or move them away."
     assert [fault.split(": ")[0] for fault in faults] == ["b.parquet", "c.csv", "d.jsonl", "e.csv"]
     assert "lacks the column 'essay_id', unlike the first part" in faults[3]
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_parts_beyond_the_first_faults_are_named_too(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(part_folder, "_SHOWN", 1)
+    parts = write_parts(tmp_path / "in", ["a.csv", "b.csv", "c.csv", "d.csv"])
+    for part in parts[1:]:
+        part.write_text("essay_id,prompt_id,text\n")
+    refused = run(place, tmp_path / "in", tmp_path / "out")
+    assert refused.error.splitlines()[2] == "and c.csv, d.csv"
+
+
+def test_names_that_are_no_unicode(place, tmp_path):
+    write_parts(tmp_path / "in", ["a.jsonl"])
+    (tmp_path / "in" / "a.jsonl").rename(tmp_path / "in" / os.fsdecode(b"\xff.jsonl"))
+    outcome = run(place, tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert command("verify", tmp_path / "out", tmp_path / "in").code == 0
 
 
 def test_columns_are_found_in_the_first_part_and_told_once(place, tmp_path):
@@ -267,12 +285,48 @@ def full(place: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.txt").write_text("mine")
 
 
+def link(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "z.csv").symlink_to("nowhere.csv")
+
+
+def folder(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "z.parquet").mkdir()
+
+
+def linked_output(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "out").symlink_to("nowhere")
+
+
+def circle(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "out").symlink_to("out")
+
+
+def texts(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "README.txt").write_text("About these essays.")
+
+
 @pytest.mark.parametrize(
     ("prepare", "words", "message"),
     [
         (nothing, ["in", "-o", "out"], "holds neither tables"),
         (two_stems, ["in", "-o", "out"], "holds a.csv and a.jsonl"),
         (plain, ["in"], "go to a folder, not to -"),
+        (link, ["in", "-o", "out"], "in/z.csv has the name of a table and is a link to nothing"),
+        (folder, ["in", "-o", "out"], "in/z.parquet has the name of a table and is a folder"),
+        (texts, ["in", "-o", "out"], "no folder of tables here; in in the essays are the .txt files"),
+        (texts, ["in", "-o", "out", "--engine", "ray"], "none of tables; in in the essays are the .txt files"),
+        (plain, ["inn/", "-o", "out"], "There is no file or folder inn"),
+        (plain, ["inn", "-o", "out"], "INPUT inn is no folder of tables here"),
+        (plain, ["in", "-o", "."], "go to a folder, not to ."),
+        (plain, ["in", "-o", "in/.."], "go to a folder, not to in/.."),
+        (linked_output, ["in", "-o", "out"], "Cannot write out: File exists"),
+        (circle, ["in", "-o", "out"], "Cannot write out: File exists"),
+        (plain, ["in", "-o", "out", "--precision", "bf16"], "no encoder to compute in bf16"),
         (plain, ["in", "-o", "scores.csv"], "go to a folder, not to scores.csv"),
         (plain, ["in", "-o", "in"], "--output in is INPUT, or lies in it"),
         (plain, ["in", "-o", "in/../in/out"], "is INPUT, or lies in it"),
