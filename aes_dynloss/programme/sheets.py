@@ -189,7 +189,7 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
     for decisions in found.values():
         refuse_outside(decisions.table, [HUMAN_SCORE], known, decisions.source)
     decisions = resolved_decisions(readings, known, rule, folder.name)
-    wanted = [key for key, own in readings.items() if needs_third(own, known[key[0]])]
+    wanted = [key for key, own in readings.items() if own and needs_third(own, known[key[0]])]
     asked = {key for name in third for key in _keys(found[name].table)}
     new = _write_third(folder, plan, essays, pd.concat(texts), [key for key in wanted if key not in asked])
     marked = _marked(essays, plan, readings, decisions)

@@ -246,15 +246,14 @@ def _parsed(told: bytes, path: Path) -> Provenance:
 
 
 def model_of(product: Path) -> str | None:
-    """SHA-256 of the config.json of the model that made a file; None where that is not told, or it was changed since.
+    """SHA-256 of the config.json of a product's model; None where that is not told, or the product was changed since.
 
     Raises:
         DataError: What tells it is damaged.
     """
-    if not product.is_file() or not provenance_path(product).exists():
+    if not provenance_path(product).exists() or verify(product).found:
         return None
-    made = read_provenance(product)
-    return made.model if made.products.get(product.name) == file_sha256(product) else None
+    return read_provenance(product).model
 
 
 def refuse_changed(path: Path, made: Provenance, name: str) -> None:

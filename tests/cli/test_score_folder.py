@@ -9,6 +9,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import command
@@ -22,7 +23,7 @@ from aes_dynloss.essays.scoring import part_folder
 from aes_dynloss.essays.scoring import score as module
 from aes_dynloss.tables.audit_log import Verification, verify_log
 from aes_dynloss.tables.formats import iterate_rows
-from aes_dynloss.tables.provenance import verify
+from aes_dynloss.tables.provenance import read_provenance, verify
 
 NAMES = ["a.jsonl", "b.jsonl", "c.jsonl"]
 KEYWORDS = module.score_essays.__kwdefaults__
@@ -102,6 +103,35 @@ def test_each_part_is_written_in_its_own_format_or_in_one_for_all(place, tmp_pat
     assert verify(tmp_path / "out", [tmp_path / "in"]).found == []
     assert run(place, tmp_path / "in", tmp_path / "csv", "--format", "csv").code == 0
     assert list(products(tmp_path / "csv")) == [f"{stem}.csv" for stem in "abcde"]
+
+
+def test_a_folder_of_scores_is_measured_as_its_tables_in_one(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(place, "in", Path("out"), "--keep-columns").code == 0
+    Path("all.jsonl").write_bytes(b"".join(products(Path("out")).values()))
+    rows = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    write_rows(Path("human.csv"), [{**keys(row), "reference": n % 6 + 1} for n, row in enumerate(rows)])
+    plan = ("--half-width", "qwk=0.2", "--assume-qwk", "0.7")
+    for name in ("out", "all.jsonl"):
+        for words in (
+            ("evaluate", name, "--references", "human.csv", "-o", f"report_{name}"),
+            ("monitor", place / "model", name, "--baseline", name, "-o", f"monitor_{name}"),
+            ("plan", name, "-o", f"plan_{name}", *plan),
+        ):
+            outcome = command(*words)
+            assert outcome.code == 0, outcome.err
+    assert Path("report_out/report.csv").read_bytes() == Path("report_all.jsonl/report.csv").read_bytes()
+    figures = Path("monitor_all.jsonl/monitor.csv").read_text().replace("all.jsonl", "out")
+    assert Path("monitor_out/monitor.csv").read_text() == figures
+    assert Path("plan_out/essays.csv").read_bytes() == Path("plan_all.jsonl/essays.csv").read_bytes()
+    assert read_provenance(Path("report_out")).model == read_provenance(Path("out")).model
+    Path("out/provenance.json").unlink()  # as it is where a run was killed
+    refused = command("evaluate", "out", "--references", "human.csv")
+    assert (refused.code, "that `aes-dynloss score` has filled to its end" in refused.error) == (2, True)
+
+
+def keys(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("essay_id", "prompt_id")}
 
 
 def test_a_folder_of_txt_is_one_input_as_ever(place, tmp_path):
@@ -265,6 +295,13 @@ def test_columns_are_found_in_the_first_part_and_told_once(place, tmp_path):
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("column 'essay', by its name") == 1
     assert outcome.err.count("essays are numbered by their rows") == 1
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    refused = run(place, "in", tmp_path / "out", "--review", tmp_path / "new" / "review.csv")
+    assert (refused.code, f"{tmp_path} cannot be written to. Choose another --review" in refused.error) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def nothing(place: Path, tmp_path: Path) -> None:

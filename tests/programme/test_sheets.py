@@ -139,6 +139,12 @@ def test_a_stratum_without_a_reading_is_refused(planned):
         take_back(folder, "mean")
 
 
+def test_sheets_in_which_nothing_is_filled_in_are_refused(planned):
+    folder, _ = planned(known={})
+    with pytest.raises(DataError, match="is read yet"):
+        take_back(folder, "mean")
+
+
 def change(folder, name, edit):
     path = folder / f"sheets/{name}.csv"
     edit(read_sheet(path)).to_csv(path, index=False)
