@@ -242,6 +242,15 @@ def scored_tables(path: Path) -> list[Path]:
 
     Raises:
         DataError: It is another folder, or one that is not complete.
+
+    Examples:
+        >>> import tempfile
+        >>> from aes_dynloss.tables.provenance import Provenance, seal
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "b.csv").write_text("essay_id"), (folder / "a.csv").write_text("essay_id")
+        >>> seal(folder, Provenance.now())
+        >>> [table.name for table in scored_tables(folder)]
+        ['a.csv', 'b.csv']
     """
     if not path.is_dir():
         return [path]
@@ -255,7 +264,7 @@ def scored_tables(path: Path) -> list[Path]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a table's first row, or of the first table of a folder of scores.
+    """The columns of a table's first row, or of those of the tables of a folder of scores.
 
     Args:
         path: As :func:`read_cells` takes it.
@@ -263,7 +272,8 @@ def column_names(path: Path) -> list[str]:
     Raises:
         DataError: It cannot be read.
     """
-    return [column for _, row in islice(iterate_rows(scored_tables(path)[0]), 1) for column in row]
+    rows = (row for table in scored_tables(path) for _, row in islice(iterate_rows(table), 1))
+    return list(dict.fromkeys(chain.from_iterable(rows)))
 
 
 def read_cells(path: str | Path) -> pd.DataFrame:

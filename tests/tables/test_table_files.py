@@ -124,7 +124,7 @@ def test_a_folder_of_scores_is_the_tables_that_it_was_filled_with(tmp_path):
     cells = read_cells(tmp_path)
     assert cells.to_dict("list") == {"essay_id": ["1", "2", "3"], "score": ["2", None, None], "raw": [None, None, 2.5]}
     assert cells.index.tolist() == [2, 3, 4]
-    assert column_names(tmp_path) == ["essay_id", "score"]
+    assert column_names(tmp_path) == ["essay_id", "score", "raw"]
 
 
 @pytest.mark.parametrize("other", ["report.json", "parts/a.csv"])
