@@ -95,6 +95,7 @@ def test_each_part_is_written_in_its_own_format_or_in_one_for_all(place, tmp_pat
     (tmp_path / "in" / "e.TSV").write_text("essay_id\tprompt_id\ttext\n7\ta\tthe otter\n")
     (tmp_path / "in" / "_SUCCESS").touch()
     (tmp_path / "in" / "notes.md").touch()
+    (tmp_path / "in" / "~$a.xlsx").touch()  # of a table that is open in Excel
     outcome = run(place, tmp_path / "in", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert "1 entries of the folder in are no tables" in outcome.err
