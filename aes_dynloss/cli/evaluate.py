@@ -130,11 +130,11 @@ def evaluate(
 ) -> None:
     """Measure PREDICTIONS (csv, jsonl or parquet) against human scores: QWK and related measures by prompt.
 
-    The file has one row per essay, with the columns essay_id, prompt_id, reference (human score) and raw (unrounded
-    prediction) or score (score point) or both. Measures have confidence intervals. Scores of `aes-dynloss score` and
-    human scores with other names: evaluate scores.csv --references human.csv --map essay_id=ID --map reference=GRADE.
-    With several traits there is a row for each of an essay's, named in the column trait; or columns NAME, NAME_raw of
-    each trait, and NAME in the file with the human scores.
+    The file, or the folder of scores, has one row per essay, with the columns essay_id, prompt_id, reference (human
+    score) and raw (unrounded prediction) or score (score point) or both. Measures have confidence intervals. Scores of
+    `aes-dynloss score` and human scores with other names: evaluate scores.csv --references human.csv --map essay_id=ID
+    --map reference=GRADE. With several traits there is a row for each of an essay's, named in the column trait; or
+    columns NAME, NAME_raw of each trait, and NAME in the file with the human scores.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.reports.adjudication import adjudication_text

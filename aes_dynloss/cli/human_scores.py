@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,9 +214,9 @@ def log_decisions(
 
 
 def _has_column(path: Path, column: str) -> bool:
-    from aes_dynloss.tables.formats import iterate_rows
+    from aes_dynloss.tables.formats import column_names
 
-    return any(column in row for _, row in islice(iterate_rows(path), 1))
+    return column in column_names(path)
 
 
 def _tell(taken: TakenBack) -> None:

@@ -96,9 +96,9 @@ def monitor(
 ) -> int:
     """Hold the scores that MODEL gave at the last administration against those of its own test, or of an earlier one.
 
-    NEW_SCORES are what `aes-dynloss score --keep-columns` wrote, one file an administration, in their order; the last
-    one is judged. Scores, lengths, features and advisories are compared by prompt and group. An alarm needs a
-    difference beyond its criterion and evidence of it, so that without drift at most 5 % of pages have one.
+    NEW_SCORES are what `aes-dynloss score --keep-columns` wrote, a file or folder for each administration, in their
+    order; the last one is judged. Scores, lengths, features and advisories are compared by prompt and group. An alarm
+    needs a difference beyond its criterion and evidence of it, so that without drift at most 5 % of pages have one.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.programme.administrations import Read, model_ranges, training_files

@@ -95,11 +95,11 @@ def plan(
 ) -> None:
     """Plan which essays of SCORED humans read, so that agreement is known to a wanted precision.
 
-    SCORED is what `aes-dynloss score --keep-columns` wrote. Essays with advisories or without a score, and the least
-    certain ones, are read for certain; of the others a random sample is drawn within prompts and groups. The folder has
-    plan.json, essays.csv with each essay's chance to be drawn, and sheets/MARKER.csv, which tell nothing of the
-    machine's scores. Once they are filled in: evaluate SCORED --adjudicated FOLDER. Scores of several traits have one
-    sample, as large as the trait needs that needs most, and sheets with a column a trait.
+    SCORED is the file or folder that `aes-dynloss score --keep-columns` wrote. Essays with advisories or without a
+    score, and the least certain ones, are read for certain; of the others a random sample is drawn within prompts and
+    groups. The folder has plan.json, essays.csv with each essay's chance to be drawn, and sheets/MARKER.csv, which tell
+    nothing of the machine's scores. Once they are filled in: evaluate SCORED --adjudicated FOLDER. Scores of several
+    traits have one sample, as large as the trait needs that needs most, and sheets with a column a trait.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.programme.plan import (

@@ -173,7 +173,7 @@ def score(
     gives the same score), withheld (then there is no score), advisories and their reasons. A model of several traits
     gives NAME, NAME_raw, NAME_low, ... of each. With --range, MODEL is first adapted to a prompt that it does not know.
     """
-    parts = folder_of_parts(inputs, engine, address)
+    parts = folder_of_parts(inputs, options["output"], options["form"], engine, address)
     if parts is None:
         _score_tables(inputs=inputs, **options)
     elif (counted := score_folder(parts, engine=engine, address=address, **options)) is not None:

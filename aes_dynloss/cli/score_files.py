@@ -84,10 +84,13 @@ def is_complete(
 
 
 def check_path(option: str, path: Path, inputs: tuple[str, ...], replaceable: bool) -> None:
-    """Refuse a path that is a folder, that is there already, or that is read."""
+    """Refuse a path that is a folder, that is there already, that is read, or that cannot be written."""
     if path.is_dir():
         raise ConfigError(f"Cannot write {path}: it is a folder. Name a file with {option}.")
     if path.exists() and not replaceable:
         raise ConfigError(f"{path} is there already. Choose another {option}, or replace it by --force.")
     if any(path.exists() and Path(source).exists() and path.samefile(source) for source in inputs):
         raise ConfigError(f"{option} {path} is an INPUT too; its essays would be lost. Choose another {option}.")
+    folder = next(one for one in Path(os.path.realpath(path)).parents if one.exists())
+    if not (path.exists() or os.access(folder, os.W_OK)):  # a review sheet would fail when all is scored
+        raise ConfigError(f"Cannot write {path}: {folder} cannot be written to. Choose another {option}.")

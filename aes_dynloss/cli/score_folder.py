@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +17,8 @@ from aes_dynloss.cli.score_files import check_apart, check_path
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aes_dynloss.essays.scoring.part_folder import Engine, Reading
+    from aes_dynloss.essays.scoring.part_folder import Engine
+    from aes_dynloss.essays.scoring.part_tables import Reading
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts
 
 logger = logging.getLogger(__name__)
@@ -33,24 +35,40 @@ _OF_ONE_TABLE = {
 }
 
 
-def folder_of_parts(inputs: tuple[str, ...], engine: str, address: str | None) -> Path | None:
+def folder_of_parts(
+    inputs: tuple[str, ...], output: Path, form: str | None, engine: str, address: str | None
+) -> Path | None:
     """The folder of tables that INPUT is; None where it is something else, such as a folder of .txt files.
 
     Raises:
-        ConfigError: Something else goes with it, or is to be scored on a cluster.
+        ConfigError: Something else goes with it, or is to be scored on a cluster or into a folder.
     """
-    folders = [one for one in inputs if Path(one).is_dir() and not any(Path(one).glob("*.[tT][xX][tT]"))]
     if address is not None and engine != "ray":
         raise ConfigError("--address names a Ray cluster. Give --engine ray with it.")
+    folders = [one for one in inputs if Path(one).is_dir() and not _holds_texts(one)]
     if folders and len(inputs) > 1:
         raise ConfigError(f"{folders[0]} is a folder of tables, which is scored alone. Leave the other INPUT out.")
-    if not folders and engine == "ray":
+    if folders:
+        return Path(folders[0])
+    texts = next((one for one in inputs if _holds_texts(one)), None)
+    why = "" if texts is None else f"; in {texts} the essays are the .txt files"
+    if engine == "ray":
         check_sources(inputs)
         raise ConfigError(
-            f"--engine ray scores the tables of a folder, and {inputs[0]} is none of tables. Cut it up into files of a "
-            "folder, or leave --engine out."
+            f"--engine ray scores the tables of a folder, and {inputs[0]} is none of tables{why}. Cut it up into files "
+            "of a folder, or leave --engine out."
         )
-    return Path(folders[0]) if folders else None
+    if form is None and str(output) != "-" and not output.suffix:
+        check_sources(inputs)
+        raise ConfigError(
+            f"--output {output} has no suffix, as a folder of scores, and INPUT {inputs[0]} is no folder of tables here"
+            f"{why}. Correct INPUT, or name a file of scores, such as {output}.csv."
+        )
+    return None
+
+
+def _holds_texts(source: str) -> bool:
+    return any(Path(source).glob("*.[tT][xX][tT]"))
 
 
 def score_folder(
@@ -103,12 +121,13 @@ def score_folder(
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring import part_folder
     from aes_dynloss.essays.scoring.audit import ScoreAudit
+    from aes_dynloss.essays.scoring.part_tables import list_parts
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
     from aes_dynloss.tables.provenance import Provenance
 
-    parts, local = part_folder.list_parts(folder), locate_model(model)
+    parts, local = list_parts(folder), locate_model(model)
     with _engine(engine, address, gpus=needs_torch(local) and not cpu) as run:
         digest = file_sha256(local / CONFIG)
         scorer = part_folder.open_once(model, digest, precision, cpu, force_precision)
@@ -147,14 +166,16 @@ def _check_apart(folder: Path, output: Path, review: Path | None, audit: Path | 
     """Refuse an output that is no folder, and one in another: what is written would be read as a part one day."""
     from aes_dynloss.tables.formats import SUFFIXES
 
-    if str(output) == "-" or output.suffix.lower() in SUFFIXES or output.is_file():
+    if str(output) == "-" or output.name in {"", ".."} or output.suffix.lower() in SUFFIXES or output.is_file():
         raise ConfigError(
             f"INPUT {folder} is a folder of tables, and their scores go to a folder, not to {output}. Name one with "
             "--output."
         )
     for option, path in {"--output": output, "--review": review, "--audit": audit}.items():
         for other, place in {"INPUT": folder, "--output": output}.items():
-            if path is not None and option != other and path.resolve().is_relative_to(place.resolve()):
+            # Path.resolve raises RuntimeError for a link to itself.
+            inside = path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(place))
+            if inside and option != other:
                 raise ConfigError(f"{option} {path} is {other}, or lies in it. Name another place with {option}.")
     check_apart({"--review": review, "--audit": audit}, {})
 
@@ -192,7 +213,7 @@ def _reading(
 ) -> Reading:
     """How all parts are read: by the options, and with the columns that the first one has."""
     from aes_dynloss.essays.data.data_config import Columns
-    from aes_dynloss.essays.scoring.part_folder import Reading, first_columns
+    from aes_dynloss.essays.scoring.part_tables import Reading, first_columns
 
     columns = {name: column for name, column in named.items() if column is not None}
     reading = Reading(Columns(), prompt, encoding, quoting, tuple(features), keep)

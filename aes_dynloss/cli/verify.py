@@ -15,21 +15,20 @@ from aes_dynloss.cli.options import CHANGED
 def verify(product: Path, sources: tuple[Path, ...]) -> int:
     """Recompute the hashes of PRODUCT, a run, a model, a report or a file of scores, and say what differs.
 
-    SOURCE are files that it should be made from, such as the essays, which are held against those that it was. Exit
-    code 3 where something differs.
+    SOURCE are files that it should be made from, such as the essays or the folder of their tables, which are held
+    against those that it was. Exit code 3 where something differs.
     """
     from aes_dynloss.tables.provenance import read_provenance, verify
 
     made, differences = read_provenance(product), verify(product, sources)
     commit = "" if made.commit is None else f", commit {made.commit}"
-    click.echo(f"Made {made.made} by aes-dynloss {made.version}{commit}: {made.command or 'from Python'}")
-    for name, digest in made.sources.items():
-        click.echo(f"Made from {name}, sha256 {digest}")
+    lines = [f"Made {made.made} by aes-dynloss {made.version}{commit}: {made.command or 'from Python'}"]
+    lines += [f"Made from {name}, sha256 {digest}" for name, digest in made.sources.items()]
     if made.model is not None:
-        click.echo(f"Made by a model whose config.json has sha256 {made.model}")
-    for fault in differences.found:
-        click.echo(f"Differs: {fault}.")
-    if differences.found:
-        return CHANGED
-    click.echo(f"{product}: {differences.files} files as they were.")
-    return 0
+        lines.append(f"Made by a model whose config.json has sha256 {made.model}")
+    lines += [f"Differs: {fault}." for fault in differences.found]
+    if not differences.found:
+        lines.append(f"{product}: {differences.files} files as they were.")
+    # A file's name may be no Unicode.
+    click.echo("\n".join(lines).encode("utf-8", "backslashreplace").decode())
+    return CHANGED if differences.found else 0

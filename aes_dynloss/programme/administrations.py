@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from aes_dynloss.reports.predictions import (
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import is_blank, listed_words, parse_numbers
 from aes_dynloss.tables.columns import LENGTH_COLUMN, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
-from aes_dynloss.tables.formats import iterate_rows, read_cells
+from aes_dynloss.tables.formats import column_names, read_cells
 from aes_dynloss.tables.provenance import provenance_path, read_provenance
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -100,7 +99,7 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
         ConfigError: Essays are scored on several traits.
         DataError: A file cannot be used, or lacks a column that is needed.
     """
-    there = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+    there = {*column_names(path)}
     names = read.columns.in_file(there)
     if names.words is None and LENGTH_COLUMN not in there and names.text is None and TEXT_COLUMN in there:
         names = replace(names, text=TEXT_COLUMN)
@@ -190,7 +189,7 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
         DataError: A column of groups or of features is not known of them.
     """
     for path in files:
-        columns = {column for _, row in islice(iterate_rows(path), 1) for column in row}
+        columns = column_names(path)
         missing = [name for name in (*read.subgroups, *read.features) if name not in columns]
         if missing:
             raise DataError(

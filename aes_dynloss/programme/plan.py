@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from aes_dynloss.reports.trait_forms import columns_of_traits
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.cells import listed_words, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
-from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.formats import column_names
 from aes_dynloss.tables.scale_ids import prompt_and_trait, scales_of
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
@@ -196,7 +195,7 @@ def read_scored(
     Raises:
         DataError: The file or a row cannot be used.
     """
-    columns = [column for _, row in islice(iterate_rows(path), 1) for column in row]
+    columns = column_names(path)
     names = names.in_file(columns)
     if names.text is None and TEXT_COLUMN in columns:
         names = ColumnNames(**{**vars(names), TEXT_COLUMN: TEXT_COLUMN})

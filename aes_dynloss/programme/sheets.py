@@ -203,7 +203,7 @@ def take_back(folder: Path, rule: Rule) -> TakenBack:
     for decisions in found.values():
         refuse_outside(decisions.table, [HUMAN_SCORE], known, decisions.source)
     decisions = resolved_decisions(readings, known, rule, folder.name)
-    apart = [key for key, own in readings.items() if needs_third(own, known[key[0]])]
+    apart = [key for key, own in readings.items() if own and needs_third(own, known[key[0]])]
     asked = {key for name in third for key in _keys(found[name].table)}
     unread, waiting, wanted = (
         _essays_of(keys, plan["traits"])

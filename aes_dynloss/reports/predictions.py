@@ -104,7 +104,7 @@ def read_predictions(
     the human scores has a row for each rating: see ``one_row_an_essay``.
 
     Args:
-        path: File of predictions.
+        path: File of predictions, or a folder of scores, see :func:`aes_dynloss.tables.formats.scored_tables`.
         columns: Names of its columns; with ``references``, those for ids hold for both files, those for human scores
             for ``references`` and those for predictions for ``path``. Mapped ones hold for the files that have them.
         references: File with essay_id, reference and, if they are known, prompt_id and second_reference, for exactly

@@ -35,6 +35,7 @@ from aes_dynloss.tables.csv_jsonl import (
     read_lines,
 )
 from aes_dynloss.tables.frames import frame_rows, is_frame
+from aes_dynloss.tables.provenance import provenance_path, read_provenance
 from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, damaged_table, refuse
 from aes_dynloss.tables.workbook import sheet_rows, write_sheet
 
@@ -233,14 +234,58 @@ WRITTEN_SUFFIXES = (".csv", ".jsonl", ".parquet", ".xlsx")
 MOST_COLUMNS = 2000
 
 
+def scored_tables(path: Path) -> list[Path]:
+    """The tables that a path stands for: a file itself; of a folder that ``aes-dynloss score`` filled, its tables.
+
+    Args:
+        path: The file or folder. A run holds tables too, of several things, and stands for none.
+
+    Raises:
+        DataError: It is another folder, or one that is not complete.
+
+    Examples:
+        >>> import tempfile
+        >>> from aes_dynloss.tables.provenance import Provenance, seal
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "b.csv").write_text("essay_id"), (folder / "a.csv").write_text("essay_id")
+        >>> seal(folder, Provenance.now())
+        >>> [table.name for table in scored_tables(folder)]
+        ['a.csv', 'b.csv']
+    """
+    if not path.is_dir():
+        return [path]
+    names = sorted(read_provenance(path).products) if provenance_path(path).exists() else []
+    if not names or any("/" in name or not is_table(name) for name in names):
+        raise DataError(
+            f"Cannot read {path}: it is a folder. Name a file, or a folder of tables that `aes-dynloss score` has "
+            "filled to its end."
+        )
+    return [path / name for name in names]
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a table's first row, or of those of the tables of a folder of scores.
+
+    Args:
+        path: As :func:`read_cells` takes it.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    rows = (row for table in scored_tables(path) for _, row in islice(iterate_rows(table), 1))
+    return list(dict.fromkeys(chain.from_iterable(rows)))
+
+
 def read_cells(path: str | Path) -> pd.DataFrame:
     """The cells of a table as they are: text stays text ("007", "NA"), and None is a blank.
 
     Args:
-        path: File of a kind that :func:`aes_dynloss.tables.formats.iterate_rows` reads, in UTF-8.
+        path: File of a kind that :func:`aes_dynloss.tables.formats.iterate_rows` reads, in UTF-8; or a folder of
+            scores, see :func:`scored_tables`.
 
     Returns:
-        Table of dtype object, at least one row; its index holds the rows' numbers, as the file counts them.
+        Table of dtype object, at least one row; its index holds the rows' numbers, as the file counts them; those of a
+        folder go on from table to table.
 
     Raises:
         DataError: The file is missing, of another type, empty, damaged, names a column twice, or has more than
@@ -251,19 +296,19 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     from aes_dynloss.tables.cells import ROW_NUMBERS, is_blank
 
     path = Path(path)
-    checked_suffix(path, SUFFIXES)
-    if path.is_dir():
-        raise DataError(f"Cannot read {path}: it is a folder. Name a file.")
     rows: dict[int, dict[str, object]] = {}
     columns: dict[str, None] = {}
-    for number, row in iterate_rows(path):
-        rows[number] = row
-        columns.update(dict.fromkeys(row))
-        if len(columns) > MOST_COLUMNS:
-            raise DataError(
-                f"{path.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each kind "
-                "of value, and one row for each essay."
-            )
+    for table in scored_tables(path):
+        checked_suffix(table, SUFFIXES)
+        before = next(reversed(rows), 0)
+        for number, row in iterate_rows(table):
+            rows[before + number] = row
+            columns.update(dict.fromkeys(row))
+            if len(columns) > MOST_COLUMNS:
+                raise DataError(
+                    f"{table.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each "
+                    "kind of value, and one row for each essay."
+                )
     cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
     index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)
@@ -279,7 +324,7 @@ def check_mapped(mapped: Collection[tuple[str, str]], paths: Sequence[Path]) -> 
     Raises:
         DataError: There is such a name, or a file cannot be read.
     """
-    known = {column: None for path in paths if mapped for _, row in islice(iterate_rows(path), 1) for column in row}
+    known = {column: None for path in paths if mapped for column in column_names(path)}
     missing = {column: f"--map {role}={column} needs it in one of the files." for role, column in mapped}
     missing = {column: advice for column, advice in missing.items() if column not in known}
     if missing:

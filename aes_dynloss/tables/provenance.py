@@ -246,15 +246,14 @@ def _parsed(told: bytes, path: Path) -> Provenance:
 
 
 def model_of(product: Path) -> str | None:
-    """SHA-256 of the config.json of the model that made a file; None where that is not told, or it was changed since.
+    """SHA-256 of the config.json of a product's model; None where that is not told, or the product was changed since.
 
     Raises:
         DataError: What tells it is damaged.
     """
-    if not product.is_file() or not provenance_path(product).exists():
+    if not provenance_path(product).exists() or verify(product).found:
         return None
-    made = read_provenance(product)
-    return made.model if made.products.get(product.name) == file_sha256(product) else None
+    return read_provenance(product).model
 
 
 def refuse_changed(path: Path, made: Provenance, name: str) -> None:
@@ -283,7 +282,8 @@ def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
 
     Args:
         product: A folder or file.
-        sources: Files and folders that it is said to be made from, to be held against what it was.
+        sources: Files and folders that it is said to be made from, to be held against what it was. A folder that is not
+            told of stands for the parts that it held.
 
     Raises:
         DataError: Nothing tells where it comes from.
@@ -296,16 +296,25 @@ def verify(product: Path, sources: Iterable[Path] = ()) -> Differences:
             found.append(f"{name} is gone")
         elif file_sha256(folder / name) != expected:
             found.append(f"{name} was changed")
-    given = list(sources)
+    given = [file for path in sources for file in _told_of(path, product, made)]
     for path in given:
-        if not path.exists():
-            raise DataError(f"There is no {path}. Name files that {product} was made from.")
         called = [digest for name, digest in made.sources.items() if name.split("/")[-1] == path.resolve().name]
         if not called:
             found.append(f"it was not made from a {path.name}; it was from {', '.join(made.sources) or 'no file'}")
+        elif not path.exists():
+            found.append(f"it was made from {path.name} too, which is gone")
         elif sha256_of(path) not in called:
             found.append(f"it was made from another {path.name}")
     return Differences(len(made.products) + len(given), found)
+
+
+def _told_of(path: Path, product: Path, made: Provenance) -> list[Path]:
+    """The files and folders that a source stands for: itself, or what a folder of parts is told to have held."""
+    if not path.exists():
+        raise DataError(f"There is no {path}. Name files that {product} was made from.")
+    itself = any(name.split("/")[-1] == path.resolve().name for name in made.sources)
+    parts = [] if itself else [path / name for name in made.sources]
+    return parts if any(part.is_file() for part in parts) else [path]
 
 
 def files_of(folder: Path) -> Iterator[str]:

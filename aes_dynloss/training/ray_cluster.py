@@ -57,8 +57,9 @@ def connected_ray(address: str | None = None) -> Iterator[Any]:
             logging_level=logging.ERROR,
         )
     except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).rstrip(".")
         raise ConfigError(
-            f"--engine ray: no cluster can be reached at {address or 'this machine'}: {error}. Name the head of one "
+            f"--engine ray: no cluster can be reached at {address or 'this machine'}: {reason}. Name the head of one "
             "that runs, or none, so that one is started here."
         ) from None
     try:

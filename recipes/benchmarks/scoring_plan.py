@@ -36,7 +36,8 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.scoring.audit import ScoreAudit
-from aes_dynloss.essays.scoring.part_folder import FolderScoring, Reading, list_parts, score_folder
+from aes_dynloss.essays.scoring.part_folder import FolderScoring, score_folder
+from aes_dynloss.essays.scoring.part_tables import Reading, list_parts
 from aes_dynloss.essays.scoring.run import ScoreOptions
 from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.tables.atomic import file_sha256

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import command
@@ -21,7 +23,7 @@ from aes_dynloss.essays.scoring import part_folder
 from aes_dynloss.essays.scoring import score as module
 from aes_dynloss.tables.audit_log import Verification, verify_log
 from aes_dynloss.tables.formats import iterate_rows
-from aes_dynloss.tables.provenance import verify
+from aes_dynloss.tables.provenance import read_provenance, verify
 
 NAMES = ["a.jsonl", "b.jsonl", "c.jsonl"]
 KEYWORDS = module.score_essays.__kwdefaults__
@@ -93,14 +95,44 @@ def test_each_part_is_written_in_its_own_format_or_in_one_for_all(place, tmp_pat
     (tmp_path / "in" / "e.TSV").write_text("essay_id\tprompt_id\ttext\n7\ta\tthe otter\n")
     (tmp_path / "in" / "_SUCCESS").touch()
     (tmp_path / "in" / "notes.md").touch()
+    (tmp_path / "in" / "~$a.xlsx").touch()  # of a table that is open in Excel
     outcome = run(place, tmp_path / "in", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert "1 entries of the folder in are no tables" in outcome.err
     assert list(products(tmp_path / "out")) == ["a.parquet", "b.csv", "c.jsonl", "d.jsonl", "e.csv"]
     assert sum(1 for _ in iterate_rows(tmp_path / "out" / "a.parquet")) == 20
-    assert verify(tmp_path / "out", [tmp_path / "in" / "a.parquet"]).found == []
+    assert verify(tmp_path / "out", [tmp_path / "in"]).found == []
     assert run(place, tmp_path / "in", tmp_path / "csv", "--format", "csv").code == 0
     assert list(products(tmp_path / "csv")) == [f"{stem}.csv" for stem in "abcde"]
+
+
+def test_a_folder_of_scores_is_measured_as_its_tables_in_one(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(place, "in", Path("out"), "--keep-columns").code == 0
+    Path("all.jsonl").write_bytes(b"".join(products(Path("out")).values()))
+    rows = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    write_rows(Path("human.csv"), [{**keys(row), "reference": n % 6 + 1} for n, row in enumerate(rows)])
+    plan = ("--half-width", "qwk=0.2", "--assume-qwk", "0.7")
+    for name in ("out", "all.jsonl"):
+        for words in (
+            ("evaluate", name, "--references", "human.csv", "-o", f"report_{name}"),
+            ("monitor", place / "model", name, "--baseline", name, "-o", f"monitor_{name}"),
+            ("plan", name, "-o", f"plan_{name}", *plan),
+        ):
+            outcome = command(*words)
+            assert outcome.code == 0, outcome.err
+    assert Path("report_out/report.csv").read_bytes() == Path("report_all.jsonl/report.csv").read_bytes()
+    figures = Path("monitor_all.jsonl/monitor.csv").read_text().replace("all.jsonl", "out")
+    assert Path("monitor_out/monitor.csv").read_text() == figures
+    assert Path("plan_out/essays.csv").read_bytes() == Path("plan_all.jsonl/essays.csv").read_bytes()
+    assert read_provenance(Path("report_out")).model == read_provenance(Path("out")).model
+    Path("out/provenance.json").unlink()  # as it is where a run was killed
+    refused = command("evaluate", "out", "--references", "human.csv")
+    assert (refused.code, "that `aes-dynloss score` has filled to its end" in refused.error) == (2, True)
+
+
+def keys(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("essay_id", "prompt_id")}
 
 
 def test_a_folder_of_txt_is_one_input_as_ever(place, tmp_path):
@@ -233,10 +265,27 @@ def test_parts_that_cannot_be_read_are_all_named_and_nothing_is_scored(place, tm
     refused = run(place, tmp_path / "in", tmp_path / "out")
     assert refused.code == 2
     first, *faults = refused.error.splitlines()
-    assert first == "4 of 5 parts cannot be read, and none was scored."
+    assert first == "4 of 5 parts cannot be read, and none was scored. Mend them, or move them away."
     assert [fault.split(": ")[0] for fault in faults] == ["b.parquet", "c.csv", "d.jsonl", "e.csv"]
     assert "lacks the column 'essay_id', unlike the first part" in faults[3]
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_parts_beyond_the_first_faults_are_named_too(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(part_folder, "_SHOWN", 1)
+    parts = write_parts(tmp_path / "in", ["a.csv", "b.csv", "c.csv", "d.csv"])
+    for part in parts[1:]:
+        part.write_text("essay_id,prompt_id,text\n")
+    refused = run(place, tmp_path / "in", tmp_path / "out")
+    assert refused.error.splitlines()[2] == "and c.csv, d.csv"
+
+
+def test_names_that_are_no_unicode(place, tmp_path):
+    write_parts(tmp_path / "in", ["a.jsonl"])
+    (tmp_path / "in" / "a.jsonl").rename(tmp_path / "in" / os.fsdecode(b"\xff.jsonl"))
+    outcome = run(place, tmp_path / "in", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert command("verify", tmp_path / "out", tmp_path / "in").code == 0
 
 
 def test_columns_are_found_in_the_first_part_and_told_once(place, tmp_path):
@@ -247,6 +296,13 @@ def test_columns_are_found_in_the_first_part_and_told_once(place, tmp_path):
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("column 'essay', by its name") == 1
     assert outcome.err.count("essays are numbered by their rows") == 1
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    refused = run(place, "in", tmp_path / "out", "--review", tmp_path / "new" / "review.csv")
+    assert (refused.code, f"{tmp_path} cannot be written to. Choose another --review" in refused.error) == (2, True)
+    assert not list(tmp_path.iterdir())
 
 
 def nothing(place: Path, tmp_path: Path) -> None:
@@ -267,12 +323,48 @@ def full(place: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.txt").write_text("mine")
 
 
+def link(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "z.csv").symlink_to("nowhere.csv")
+
+
+def folder(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "z.parquet").mkdir()
+
+
+def linked_output(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "out").symlink_to("nowhere")
+
+
+def circle(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "out").symlink_to("out")
+
+
+def texts(place: Path, tmp_path: Path) -> None:
+    plain(place, tmp_path)
+    (tmp_path / "in" / "README.txt").write_text("About these essays.")
+
+
 @pytest.mark.parametrize(
     ("prepare", "words", "message"),
     [
         (nothing, ["in", "-o", "out"], "holds neither tables"),
         (two_stems, ["in", "-o", "out"], "holds a.csv and a.jsonl"),
         (plain, ["in"], "go to a folder, not to -"),
+        (link, ["in", "-o", "out"], "in/z.csv has the name of a table and is a link to nothing"),
+        (folder, ["in", "-o", "out"], "in/z.parquet has the name of a table and is a folder"),
+        (texts, ["in", "-o", "out"], "no folder of tables here; in in the essays are the .txt files"),
+        (texts, ["in", "-o", "out", "--engine", "ray"], "none of tables; in in the essays are the .txt files"),
+        (plain, ["inn/", "-o", "out"], "There is no file or folder inn"),
+        (plain, ["inn", "-o", "out"], "INPUT inn is no folder of tables here"),
+        (plain, ["in", "-o", "."], "go to a folder, not to ."),
+        (plain, ["in", "-o", "in/.."], "go to a folder, not to in/.."),
+        (linked_output, ["in", "-o", "out"], "Cannot write out: File exists"),
+        (circle, ["in", "-o", "out"], "Cannot write out: File exists"),
+        (plain, ["in", "-o", "out", "--precision", "bf16"], "no encoder to compute in bf16"),
         (plain, ["in", "-o", "scores.csv"], "go to a folder, not to scores.csv"),
         (plain, ["in", "-o", "in"], "--output in is INPUT, or lies in it"),
         (plain, ["in", "-o", "in/../in/out"], "is INPUT, or lies in it"),

@@ -196,6 +196,12 @@ def test_a_score_of_a_trait_that_a_prompt_has_not_is_refused(planned_traits):
         take_back(folder, "mean")
 
 
+def test_sheets_in_which_nothing_is_filled_in_are_refused(planned):
+    folder, _ = planned(known={})
+    with pytest.raises(DataError, match="is read yet"):
+        take_back(folder, "mean")
+
+
 def change(folder, name, edit):
     path = folder / f"sheets/{name}.csv"
     edit(read_sheet(path)).to_csv(path, index=False)

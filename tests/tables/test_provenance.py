@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.provenance import Provenance, provenance_path, read_provenance, seal, sealed, verify
+from aes_dynloss.tables.provenance import (
+    Differences,
+    Provenance,
+    provenance_path,
+    read_provenance,
+    seal,
+    sealed,
+    verify,
+)
 
 
 def made() -> Provenance:
@@ -55,3 +63,24 @@ def test_what_the_block_did_not_write_is_passed_over(tmp_path):
     with sealed(made(), tmp_path / "scores.csv", tmp_path / "review.csv"):
         (tmp_path / "scores.csv").write_text("new")
     assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.csv.provenance.json"}
+
+
+def test_a_folder_stands_for_its_parts(tmp_path):
+    parts = [tmp_path / "parts" / name for name in ("a.csv", "b.csv", "notes.md")]
+    parts[0].parent.mkdir()
+    for part in parts:
+        part.write_text(part.name)
+    scores = tmp_path / "scores.csv"
+    with sealed(Provenance.now(parts[:2]), scores):
+        scores.write_text("new")
+    assert verify(scores, [tmp_path / "parts"]) == Differences(3, [])
+    parts[0].write_text("other")
+    parts[1].unlink()
+    assert verify(scores, [tmp_path / "parts"]).found == [
+        "it was made from another a.csv",
+        "it was made from b.csv too, which is gone",
+    ]
+    (tmp_path / "elsewhere").mkdir()
+    assert verify(scores, [tmp_path / "elsewhere"]).found == [
+        "it was not made from a elsewhere; it was from a.csv, b.csv"
+    ]

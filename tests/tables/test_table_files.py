@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
-from aes_dynloss.tables.formats import WRITTEN_SUFFIXES, read_cells, write_table
+from aes_dynloss.tables.formats import WRITTEN_SUFFIXES, column_names, read_cells, write_table
+from aes_dynloss.tables.provenance import Provenance, seal
 
 SAFE_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)
 
@@ -113,9 +114,27 @@ def test_a_file_that_is_not_there(tmp_path, name):
         read_cells(tmp_path / name)
 
 
-def test_a_folder_without_a_name_is_named():
-    with pytest.raises(DataError, match=r"^\. must end in one of"):
-        read_cells(".")
+def test_a_folder_of_scores_is_the_tables_that_it_was_filled_with(tmp_path):
+    pq.write_table(pa.table({"essay_id": ["3"], "raw": [2.5]}), tmp_path / "b.parquet")
+    file(tmp_path, "a.csv", "essay_id,score\n1,2\n2,\n")
+    with pytest.raises(DataError, match=r"it is a folder\. Name a file, or a folder of tables .* to its end"):
+        read_cells(tmp_path)
+    seal(tmp_path, Provenance.now())
+    file(tmp_path, "later.csv", "essay_id\n9\n")
+    cells = read_cells(tmp_path)
+    assert cells.to_dict("list") == {"essay_id": ["1", "2", "3"], "score": ["2", None, None], "raw": [None, None, 2.5]}
+    assert cells.index.tolist() == [2, 3, 4]
+    assert column_names(tmp_path) == ["essay_id", "score", "raw"]
+
+
+@pytest.mark.parametrize("other", ["report.json", "parts/a.csv"])
+def test_a_folder_that_holds_other_things_is_no_table(tmp_path, other):
+    file(tmp_path, "predictions_dev.csv", "essay_id,raw\n1,2\n")
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    file(tmp_path, other, "{}")
+    seal(tmp_path, Provenance.now())
+    with pytest.raises(DataError, match="it is a folder"):
+        read_cells(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])

@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,8 +24,7 @@ from typing import Any
 from uuid import uuid4
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.data_config import Columns
-from aes_dynloss.essays.data.readers import UnscoredEssay, columns_to_score, iterate_unscored
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.sharing import locate_model
@@ -34,6 +32,7 @@ from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.scoring.audit import ScoreAudit
 from aes_dynloss.essays.scoring.opening import open_to_score
 from aes_dynloss.essays.scoring.output import write_scores
+from aes_dynloss.essays.scoring.part_tables import Reading
 from aes_dynloss.essays.scoring.precision import in_checked_precision
 from aes_dynloss.essays.scoring.resume import SUFFIX, OneProcess, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.run import (
@@ -58,12 +57,9 @@ from aes_dynloss.essays.screening.duplicates import KnownDuplicates, hash_texts
 from aes_dynloss.essays.screening.kinds import Advisory
 from aes_dynloss.progress import Progress
 from aes_dynloss.tables.atomic import file_sha256, leftovers, publish
-from aes_dynloss.tables.csv_jsonl import Quoting
-from aes_dynloss.tables.formats import SUFFIXES, iterate_rows
+from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.provenance import PROVENANCE, Provenance, sealed
 from aes_dynloss.training.config import Precision
-
-logger = logging.getLogger(__name__)
 
 # Runs a function on each of some items; results come in the order of the items. The built-in ``map`` is one.
 Engine = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -73,35 +69,6 @@ _WRITTEN_AS = {"tsv": "csv", "ndjson": "jsonl"}
 # Seconds for which a worker waits for the end of another that has lost its machine and holds the same part.
 _PATIENCE = 60
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the parts are read, as :func:`aes_dynloss.essays.data.readers.iterate_unscored` takes it.
-
-    Args:
-        columns: Names of the columns, those of the first part where they have no usual names.
-        prompt: The one prompt of tables without a column of prompts.
-        encoding: Of text files.
-        quoting: Of csv and tsv.
-        features: Numeric columns that the model sees beside the text.
-        keep: Whether each essay has its row's other cells with it.
-    """
-
-    columns: Columns
-    prompt: str | None = None
-    encoding: str = "utf-8"
-    quoting: Quoting = "minimal"
-    features: tuple[str, ...] = ()
-    keep: bool = False
-
-    def essays(self, part: Path) -> Iterator[UnscoredEssay]:
-        """The essays of a part."""
-        return iterate_unscored(str(part), **vars(self))
-
-    def plain(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return vars(self) | {"columns": self.columns.model_dump(), "features": list(self.features)}
 
 
 @lru_cache(maxsize=1)
@@ -236,29 +203,6 @@ class Survey:
     fault: str = ""
 
 
-def list_parts(folder: Path) -> list[Path]:
-    """The tables of a folder, by name.
-
-    Raises:
-        DataError: There is none, or two would have their scores in one place.
-    """
-    entries = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
-    parts = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not parts:
-        raise DataError(
-            f"The folder {folder} holds neither tables ({', '.join(SUFFIXES)}) nor .txt files. Name a file, or a "
-            "folder of either."
-        )
-    twice = [stem for stem, count in Counter(path.stem for path in parts).items() if count > 1]
-    if twice:
-        names = " and ".join(path.name for path in parts if path.stem == twice[0])
-        raise DataError(f"{folder} holds {names}, whose scores would be hard to tell apart. Rename one.")
-    others = sum(not path.name.endswith(PROVENANCE) for path in entries) - len(parts)
-    if others:
-        logger.warning("%d entries of the folder %s are no tables and are not read.", others, folder.name)
-    return parts
-
-
 def survey_part(part: Part) -> Survey:
     """Read a part for the first time, whole."""
     reading = part.scoring.reading
@@ -331,7 +275,7 @@ def score_folder(
 
     Args:
         scoring: What is the same for all.
-        paths: The tables, see :func:`list_parts`.
+        paths: The tables, see :func:`aes_dynloss.essays.scoring.part_tables.list_parts`.
         engine: Runs a function on each of some items, here or elsewhere.
         made: Where the scores come from, but for the tables.
         resume: Go on with a run that was stopped.
@@ -345,6 +289,7 @@ def score_folder(
         DataError: A table cannot be read, or has changed since the run began; or a file cannot be written.
     """
     output, review, scorer = scoring.output, scoring.review, scoring.scorer()
+    in_checked_precision(scorer, (), scoring.options.precision)  # lest workers refuse it
     names = [scoring.name_of(path) for path in paths]
     if not resume:
         _check_output(output, names)
@@ -354,9 +299,10 @@ def score_folder(
         "reading": scoring.reading.plain(),
     }
     with score_parts(OneProcess(), output, settings, others=others, resume=resume, force=force) as (saved, _):
-        parts = _begun(saved, _surveyed(scoring, paths, engine, scorer))
+        surveyed = _surveyed(scoring, paths, engine, scorer)
+        _make(output)
+        parts = _begun(saved, surveyed)
         made = replace(made, sources={str(part): part.sha256 for part in parts})
-        output.mkdir(parents=True, exist_ok=True)
         for half in leftovers(output):
             half.unlink(missing_ok=True)
         with sealed(made, output, names=names), sealed(made, *others):
@@ -369,6 +315,13 @@ def score_folder(
                 counts.reviewed = write_scores(tables(REVIEW), review.form, review.path, review_kinds(scorer))
                 warn_of_repeats(tables)
         return counts
+
+
+def _make(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {output}: {error.strerror}. Choose another --output.") from None
 
 
 def _check_output(output: Path, names: Sequence[str]) -> None:
@@ -391,7 +344,7 @@ def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, sco
     finder = duplicate_finder(scorer, options.policy)
     parts = [Part(scoring, path, hashed=finder is not None) for path in paths]
     found: list[Part] = []
-    faults: list[str] = []
+    faults: dict[str, str] = {}
     prompts: set[str] = set()
     columns: tuple[str, ...] | None = None
     surveys = Progress(engine(survey_part, parts), desc="read parts", unit="part", total=len(parts))
@@ -403,7 +356,7 @@ def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, sco
             _check_columns(survey.columns, columns)
             prompt_ids = prompts_of(scorer, survey.essays)
         except DataError as error:
-            faults.append(f"{part}: {error}")
+            faults[str(part)] = f"{part}: {error}"
             continue
         prompts.update(prompt_ids)
         found.append(replace(part, sha256=survey.sha256, essays=len(survey.essays)))
@@ -412,9 +365,12 @@ def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, sco
             known = {place: one for place, one in enumerate(advisories) if one is not None}
             found[-1] = replace(found[-1], duplicates=known)
     if faults:
-        listed = "\n".join(faults[:_SHOWN])
-        more = "" if len(faults) <= _SHOWN else f"\nand {len(faults) - _SHOWN} more"
-        raise DataError(f"{len(faults)} of {len(parts)} parts cannot be read, and none was scored.\n{listed}{more}")
+        listed = "\n".join([*faults.values()][:_SHOWN])
+        others = ", ".join([*faults][_SHOWN:])
+        raise DataError(
+            f"{len(faults)} of {len(parts)} parts cannot be read, and none was scored. Mend them, or move them away.\n"
+            f"{listed}" + (f"\nand {others}" if others else "")
+        )
     warn_of_blank_intervals(scorer, set(Asked.of(scorer.prompts, sorted(prompts)).scales), options.coverage)
     if scoring.review is not None and scoring.review.unsure > 0:
         warn_unless_certain(scorer)
@@ -476,21 +432,3 @@ def _scored(parts: Sequence[Part], engine: Engine) -> ScoreCounts:
             counts.withheld += own.withheld
             bar.update(own.essays)
     return counts
-
-
-def first_columns(path: Path, named: Mapping[str, str], say: Callable[[str], None], reading: Reading) -> Reading:
-    """The reading of all parts, with the columns that the first one has.
-
-    Args:
-        path: The first part.
-        named: Columns that the user named.
-        say: Is told of each column that was found, and why.
-        reading: How the parts are read else.
-
-    Raises:
-        DataError: It cannot be read, or it remains open which column is the text.
-    """
-    columns = columns_to_score(str(path), named, say=say, encoding=reading.encoding, quoting=reading.quoting)
-    reading = replace(reading, columns=columns)
-    next(reading.essays(path), None)  # the reader says what is missing
-    return reading

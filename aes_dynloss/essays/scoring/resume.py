@@ -87,7 +87,7 @@ class ScoreParts:
             number: Its number, from 0.
             part: ``digest`` of its essays, and columns by the name of the table that they go to.
         """
-        write_text(self.path(number), json.dumps(part, ensure_ascii=False))
+        write_text(self.path(number), json.dumps(part))  # in ASCII: a name of a file may be no Unicode
 
     def tables(self, name: str) -> Iterator[Mapping[str, list[Any]]]:
         """The columns of one table, window by window."""
