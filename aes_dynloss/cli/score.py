@@ -250,8 +250,7 @@ def _score_tables(
     from aes_dynloss.essays.model.model_folder import CONFIG
     from aes_dynloss.essays.model.sharing import locate_model
     from aes_dynloss.essays.scoring.audit import ScoreAudit
-    from aes_dynloss.essays.scoring.opening import open_to_score
-    from aes_dynloss.essays.scoring.precision import in_checked_precision
+    from aes_dynloss.essays.scoring.opening import in_checked_precision, open_to_score
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
     from aes_dynloss.essays.scoring.score import warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.ensembles.ensemble import needs_torch, open_scorer
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.scoring.resume import OneProcess, Processes
@@ -40,3 +42,24 @@ def open_to_score(
             raise ConfigError(alone)
         leave_busy_cores()
     return accelerator or OneProcess(), open_scorer(model, accelerator)
+
+
+def in_checked_precision(
+    scorer: Scorer, essays: Iterable[UnscoredEssay], precision: Precision
+) -> tuple[Scorer, Iterable[UnscoredEssay]]:
+    """The scorer in a precision, and the essays, the first of which are scored in float32 too.
+
+    Args:
+        scorer: In float32.
+        essays: Those that it is to score.
+        precision: float32, for which both are as they are, or bf16.
+
+    Raises:
+        ConfigError: The scorer is of a kind that is not known here.
+    """
+    if precision == "float32":
+        return scorer, essays
+    from aes_dynloss.essays.scoring.precision import checked_essays, in_precision
+
+    fast = in_precision(scorer, precision)
+    return fast, checked_essays(scorer, fast, precision, essays)

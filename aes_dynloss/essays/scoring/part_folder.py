@@ -30,10 +30,9 @@ from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.scoring.audit import ScoreAudit
-from aes_dynloss.essays.scoring.opening import open_to_score
+from aes_dynloss.essays.scoring.opening import in_checked_precision, open_to_score
 from aes_dynloss.essays.scoring.output import write_scores
 from aes_dynloss.essays.scoring.part_tables import Reading
-from aes_dynloss.essays.scoring.precision import in_checked_precision
 from aes_dynloss.essays.scoring.resume import SUFFIX, OneProcess, ScoreParts, score_parts
 from aes_dynloss.essays.scoring.run import (
     AUDIT,

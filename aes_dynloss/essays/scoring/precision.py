@@ -50,25 +50,6 @@ def in_precision(scorer: Scorer, precision: Precision) -> Scorer:
     return single
 
 
-def in_checked_precision(
-    scorer: Scorer, essays: Iterable[UnscoredEssay], precision: Precision
-) -> tuple[Scorer, Iterable[UnscoredEssay]]:
-    """The scorer in a precision, and the essays, the first of which are scored in float32 too.
-
-    Args:
-        scorer: In float32.
-        essays: Those that it is to score.
-        precision: float32, for which both are as they are, or bf16.
-
-    Raises:
-        ConfigError: The scorer is of a kind that is not known here.
-    """
-    if precision == "float32":
-        return scorer, essays
-    fast = in_precision(scorer, precision)
-    return fast, checked_essays(scorer, fast, precision, essays)
-
-
 def equal_scores(scorer: Scorer, reduced: Scorer, essays: Sequence[UnscoredEssay], prompt_ids: Sequence[str]) -> int:
     """Essays out of N to which both scorers give the same score point, on all traits."""
     asked = Asked.of(scorer.prompts, prompt_ids)

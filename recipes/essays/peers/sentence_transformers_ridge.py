@@ -37,7 +37,8 @@ def embeddings(essays: EssayTable, encoder: str, path: Path) -> tuple[NDArray[np
                 return kept["vectors"], float(kept["cpu_minutes"])
     start = time.process_time()
     model = SentenceTransformer(locate_encoder(encoder), device="cpu")
-    vectors = model.encode(essays.values("text"), show_progress_bar=True)
+    texts, places = np.unique(essays.values("text"), return_inverse=True)  # one text may stand for several traits
+    vectors = model.encode(texts.tolist(), show_progress_bar=True)[places]
     minutes = round((time.process_time() - start) / 60, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, vectors=vectors, essay_ids=essays.essay_ids, encoder=label, cpu_minutes=minutes)
