@@ -323,6 +323,7 @@ TABLES: dict[str, Table] = {
     "recipes/essays/results/explained.json": by_script("essays", "explained_essays"),
     "recipes/essays/results/few_scores.json": by_script("essays", "few_scores"),
     "recipes/essays/results/source_prompts.json": by_script("essays", "source_prompts"),
+    "recipes/essays/results/learning_curve.json": by_script("essays", "learning_curve"),
     "recipes/essays/results/first_hour.json": by_script("essays", "first_hour"),
     "recipes/essays/results/peers": peers_table,
     "recipes/essays/results/peers/finetuned/*.json": finetuned_peers_table,

@@ -191,13 +191,19 @@ def collect() -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The README's table: QWK by scorer, set and number of training essays, with intervals over draws."""
+    """The README's table: QWK by scorer, set and number of training essays; in brackets the default less the scorer."""
     titles = [(name, size) for name, by_size in report["sets"].items() for size in by_size]
     lines = [["scorer", *(f"{name}, {size}" for name, size in titles)], ["---", *["---:"] * len(titles)]]
     for arm, label in SHOWN.items():
         entries = [report["sets"][name][size].get(arm) for name, size in titles]
-        lines.append([label, *("-" if one is None else f"{one['mean']:.3f}" for one in entries)])
+        lines.append([label, *("-" if one is None else _cell(one, of_default=arm == DEFAULT) for one in entries)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(found: dict[str, Any], *, of_default: bool) -> str:
+    shown, less = f"{found['mean']:.3f}", found["default_minus_it"]
+    low, high = less["interval"]
+    return shown if of_default else f"{shown} ({less['mean']:+.3f}, {low:+.3f} to {high:+.3f})"
 
 
 def picture(report: dict[str, Any]) -> Figure:

@@ -102,7 +102,9 @@ def test_from_the_grid_to_the_picture(place, monkeypatch):
     assert floor["default_minus_it"]["mean"] == pytest.approx(found["24"]["balanced"]["mean"] - floor["mean"])
     lines = learning_curve.table(results).splitlines()
     assert lines[0] == "| scorer | feedback_ell, 12 | feedback_ell, 24 |"
-    assert lines[2].startswith("| preset balanced, the default | 0.")
+    assert lines[2] == f"| preset balanced, the default | {found['12']['balanced']['mean']:.3f} | 0.{lines[2][-5:]}"
+    less = floor["default_minus_it"]
+    assert lines[7].endswith(f" ({less['mean']:+.3f}, {less['interval'][0]:+.3f} to {less['interval'][1]:+.3f}) |")
     assert (place / "learning_curve.svg").read_text().count("<svg") == 1
 
 
