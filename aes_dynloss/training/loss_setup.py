@@ -178,6 +178,8 @@ def _dlf_spec(
     shared: Rows | None,
 ) -> SteeredSpec:
     """What an L2T-DLF teacher steers: weights by rater where the loss asks for them, else a matrix, or the mixture."""
+    if mixture.by and config.matrix == "forward":
+        raise ConfigError("teacher.matrix forward is a loss of its own; leave loss.by out.")
     if mixture.by:
         return _rater_weights(mixture, raters, unit)
     if config.matrix == "forward":

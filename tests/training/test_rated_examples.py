@@ -235,6 +235,8 @@ class TestGoldLossCorrection:
                 rated_run(tmp_path, teacher=teacher, student=self.student(), train=RatedExamples(40, 0, trusted=40))
         with pytest.raises(ConfigError, match=facts("teacher.matrix forward", "model.head softmax", "data.trusted")):
             rated_run(tmp_path, teacher=FORWARD)
+        with pytest.raises(ConfigError, match=facts("teacher.matrix forward", "leave loss.by out")):
+            rated_run(tmp_path, teacher=FORWARD, student=self.student(), loss=BY_RATER)
         with pytest.raises(ConfigError, match=facts("teacher.matrix forward", "data.trusted")):
             rated_run(tmp_path, teacher=FORWARD, student=self.student(), shared=False)
 
