@@ -2,7 +2,8 @@
 
     python recipes/benchmarks/scoring_throughput.py
     python recipes/benchmarks/scoring_throughput.py --device cuda --essays 4000 --model runs/asap/model
-    python recipes/benchmarks/scoring_throughput.py --threads 1 --precisions "" --batch-sizes 1,2 --runs runs/speed/* \
+    python recipes/benchmarks/scoring_throughput.py --threads 1 --precisions "" --batch-sizes 1,2 \
+        --runs runs/asap_speed/cells/*/fold_0/seed_0 \
         --output recipes/benchmarks/results/scoring_throughput_runs.json --picture recipes/benchmarks/scoring_speed.png
 
 A fixed random choice out of ASAP's essays of all prompts, in random order, as they would come. The pipeline has its own
@@ -130,8 +131,8 @@ def build_sides(
     for precision in filter(None, options.precisions.split(",")):
         sides[f"ours, {precision}"] = in_precision(scorer, precision).score
         sides[f"ours, {precision}{WHOLE}"] = in_precision(whole, precision).score
-    for run in options.runs:
-        sides |= run_sides(run, scorer)
+    for name, run in names_of(options.runs).items():
+        sides |= run_sides(name, run, scorer)
     for size in map(int, options.batch_sizes.split(",")):
 
         def piped(texts: Sequence[str], _: Sequence[str], size: int = size) -> object:
@@ -141,21 +142,35 @@ def build_sides(
     return sides
 
 
-def run_sides(run: Path, capped: EncoderScorer) -> dict[str, Side]:
+def names_of(runs: Sequence[Path]) -> dict[str, Path]:
+    """Runs by the parts of their paths that they do not share: cells of a grid by their arm.
+
+    Examples:
+        >>> names_of([Path("grid/cells/two/fold_0"), Path("grid/cells/three/fold_0")])
+        {'two': PosixPath('grid/cells/two/fold_0'), 'three': PosixPath('grid/cells/three/fold_0')}
+    """
+    if len(runs) < 2:
+        return {run.name: run for run in runs}
+    shared = set.intersection(*(set(run.parts) for run in runs))
+    return {"/".join(part for part in run.parts if part not in shared): run for run in runs}
+
+
+def run_sides(name: str, run: Path, capped: EncoderScorer) -> dict[str, Side]:
     """The sides of a run's scorer.
 
     Args:
+        name: The run's.
         run: Its folder.
         capped: A scorer that reads what the pipeline reads.
     """
     trained = open_scorer(run / "model", capped.accelerator)
-    sides: dict[str, Side] = {run.name + WHOLE: trained.score}
+    sides: dict[str, Side] = {name + WHOLE: trained.score}
     if isinstance(trained, EncoderScorer):
         same = copy.copy(trained)
         window = longest_window(trained.model.encoder.config, trained.tokenizer)
         cap = window - trained.tokenizer.num_special_tokens_to_add()
         same.chunker = Chunker(trained.tokenizer, window, cap)
-        sides = {run.name: same.score, **sides}
+        sides = {name: same.score, **sides}
     return sides
 
 
@@ -299,7 +314,7 @@ def main() -> None:
         "attention of the pipeline": pipeline.model.config._attn_implementation,
     }
     if options.runs:
-        values["qwk"] = {run.name: run_qwk(run) for run in options.runs}
+        values["qwk"] = {name: run_qwk(run) for name, run in names_of(options.runs).items()}
         values["instructions"] = torch.backends.cpu.get_cpu_capability()
     if options.model:
         trained = open_scorer(options.model, scorer.accelerator)

@@ -51,7 +51,8 @@ HERE = Path(__file__).parent
 GRIDS, RESULTS = HERE / "grids", HERE / "results"
 DATA, RUNS = Path("data/learning_curve"), Path("runs/learning_curve")
 ASAP_FOLDS = Path("data/asap/folds")
-SETS = ("asap", "feedback_ell")
+TITLES = {"asap": "ASAP, 8 prompts", "feedback_ell": "Feedback-ELL, 6 traits"}
+SETS = tuple(TITLES)
 SIZES = (50, 100, 200, 400, 1000)
 DEFAULT = "balanced"  # what `--preset auto` takes where its encoder is installed
 # What the table and the picture show, and call it.
@@ -191,12 +192,13 @@ def collect() -> None:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The README's table: QWK by scorer, set and number of training essays; in brackets the default less the scorer."""
-    titles = [(name, size) for name, by_size in report["sets"].items() for size in by_size]
-    lines = [["scorer", *(f"{name}, {size}" for name, size in titles)], ["---", *["---:"] * len(titles)]]
-    for arm, label in SHOWN.items():
-        entries = [report["sets"][name][size].get(arm) for name, size in titles]
-        lines.append([label, *("-" if one is None else _cell(one, of_default=arm == DEFAULT) for one in entries)])
+    """The README's table: QWK by scorer and number of training essays; in brackets the default less the scorer."""
+    lines = [["essays", "scorer", *map(str, SIZES)], ["---", "---", *["---:"] * len(SIZES)]]
+    for name, by_size in report["sets"].items():
+        for arm, label in SHOWN.items():
+            found = [by_size.get(str(size), {}).get(arm) for size in SIZES]
+            cells = ("-" if one is None else _cell(one, of_default=arm == DEFAULT) for one in found)
+            lines.append([TITLES[name], label, *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -223,7 +225,7 @@ def picture(report: dict[str, Any]) -> Figure:
             axes.set_xscale("log")
             axes.set_xticks(SIZES, map(str, SIZES))
             axes.minorticks_off()
-            axes.set(title={"asap": "ASAP, 8 prompts", "feedback_ell": "Feedback-ELL, 6 traits"}[name])
+            axes.set(title=TITLES[name])
             axes.set(xlabel="Training essays of each prompt", ylabel="QWK, 95 % intervals over five draws")
         explain(panels[-1], "Scorer")
     return figure

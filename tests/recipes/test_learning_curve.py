@@ -101,8 +101,9 @@ def test_from_the_grid_to_the_picture(place, monkeypatch):
     floor = found["24"]["length_rescaled"]
     assert floor["default_minus_it"]["mean"] == pytest.approx(found["24"]["balanced"]["mean"] - floor["mean"])
     lines = learning_curve.table(results).splitlines()
-    assert lines[0] == "| scorer | feedback_ell, 12 | feedback_ell, 24 |"
-    assert lines[2] == f"| preset balanced, the default | {found['12']['balanced']['mean']:.3f} | 0.{lines[2][-5:]}"
+    assert lines[0] == "| essays | scorer | 12 | 24 |"
+    own = " | ".join(f"{found[size]['balanced']['mean']:.3f}" for size in ("12", "24"))
+    assert lines[2] == f"| Feedback-ELL, 6 traits | preset balanced, the default | {own} |"
     less = floor["default_minus_it"]
     assert lines[7].endswith(f" ({less['mean']:+.3f}, {less['interval'][0]:+.3f} to {less['interval'][1]:+.3f}) |")
     assert (place / "learning_curve.svg").read_text().count("<svg") == 1

@@ -93,7 +93,7 @@ def test_trained_scorers_stand_beside_their_qwk(tmp_path: Path, encoder: Path, t
     lines += ["1,,,agreement,qwk_rescaled,0.75", "1,,,floors,qwk,0.9"]
     (tmp_path / "shallow/report.csv").write_text("\n".join(lines), encoding="utf-8")
     assert throughput.run_qwk(tmp_path / "shallow") == {"qwk": pytest.approx(0.6), "qwk_rescaled": 0.75}
-    sides = throughput.run_sides(tmp_path / "shallow", scorer)
+    sides = throughput.run_sides("shallow", tmp_path / "shallow", scorer)
     assert list(sides) == ["shallow", "shallow, whole essays"]
     long = ["the otter " * 60]
     one, other = (side(long, ["letter"]) for side in sides.values())
@@ -105,6 +105,13 @@ def test_trained_scorers_stand_beside_their_qwk(tmp_path: Path, encoder: Path, t
     assert throughput.table(values).splitlines()[2].endswith("| 3.00 | 3.00 to 3.00 | 0.600 | 0.750 |")
     throughput.draw(values, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+def test_cells_of_a_grid_go_by_their_arms(throughput: Any) -> None:
+    cells = [Path(f"runs/grid/cells/{arm}/fold_0/seed_0") for arm in ("two", "three")]
+    assert throughput.names_of(cells) == dict(zip(("two", "three"), cells, strict=True))
+    assert throughput.names_of(cells[:1]) == {"seed_0": cells[0]}
+    assert throughput.names_of([]) == {}
 
 
 def test_equal_scores_are_counted(encoder: Path, throughput: Any) -> None:
