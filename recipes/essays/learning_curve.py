@@ -193,10 +193,11 @@ def collect() -> None:
 
 def table(report: dict[str, Any]) -> str:
     """The README's table: QWK by scorer and number of training essays; in brackets the default less the scorer."""
-    lines = [["essays", "scorer", *map(str, SIZES)], ["---", "---", *["---:"] * len(SIZES)]]
+    sizes = list(dict.fromkeys(size for by_size in report["sets"].values() for size in by_size))
+    lines = [["essays", "scorer", *sizes], ["---", "---", *["---:"] * len(sizes)]]
     for name, by_size in report["sets"].items():
         for arm, label in SHOWN.items():
-            found = [by_size.get(str(size), {}).get(arm) for size in SIZES]
+            found = [by_size.get(size, {}).get(arm) for size in sizes]
             cells = ("-" if one is None else _cell(one, of_default=arm == DEFAULT) for one in found)
             lines.append([TITLES[name], label, *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
