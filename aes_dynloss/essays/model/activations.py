@@ -63,7 +63,8 @@ def frozen_part_computed(
 
     Nothing frozen: the examples as they are. A wholly frozen encoder under mean or cls pooling: pooled vectors, in
     memory. Else hidden states of every token, mapped from files, rounded as
-    :mod:`aes_dynloss.essays.model.state_cache` says. What ``model.features_cache`` has is not computed.
+    :mod:`aes_dynloss.essays.model.state_cache` says; and of frozen layers that the head sees their pooled vectors. What
+    ``model.features_cache`` has is not computed.
 
     Args:
         accelerator: The run's; each process computes a share, its main process alone writes files, and all read them.
@@ -113,8 +114,12 @@ def _states_ready(
                 "start in its middle. Set it to 0, or to all."
             )
     kept_in = folder / STATES if cache is None else user_path(cache, "model.features_cache")
+    lower = None
+    if model.lower_count:
+        vectors = cached_features(accelerator, model, examples, str(kept_in))
+        lower = vectors[:, : vectors.shape[1] * model.lower_count // model.pooled_count].clone()
     kept_in, states = _cached_states(accelerator, model, examples, kept_in)
-    ready = replace(examples, states=states)
+    ready = replace(examples, states=states, lower=lower)
     with _started_above(model, frozen):
         if differ(ready.select([int(examples.lengths.argmax())])):
             raise CheckpointError(

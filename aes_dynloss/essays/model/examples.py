@@ -34,6 +34,7 @@ class EssayExamples:
         features: Pooled vectors, (N, H): then nothing else is sent through the student.
         states: Hidden states of each essay's tokens at the top of the frozen layers, its chunks one after the other,
             N arrays (tokens, H), float16 or float32, on disk or in memory: then they are sent along, in float32.
+        lower: With ``states`` the pooled vectors of those frozen layers that are pooled, side by side, (N, H).
         linguistic: Linguistic features and own columns, (N, F) float32, where the head sees them.
         strings: What n-grams add to the head's output, (N,) float32, where the model has a string kernel.
         weights: What each essay counts in training, above 0, (N,), where the data say it.
@@ -47,6 +48,7 @@ class EssayExamples:
     pad_id: int
     features: Tensor | None = None
     states: Sequence[NDArray[np.float16] | NDArray[np.float32]] | None = None
+    lower: Tensor | None = None
     linguistic: NDArray[np.float32] | None = None
     strings: NDArray[np.float32] | None = None
     weights: NDArray[np.float64] | None = None
@@ -92,6 +94,7 @@ class EssayExamples:
             self.pad_id,
             None if self.features is None else self.features[torch.from_numpy(chosen)],
             None if self.states is None else [self.states[row] for row in chosen],
+            None if self.lower is None else self.lower[torch.from_numpy(chosen)],
             None if self.linguistic is None else self.linguistic[chosen],
             None if self.strings is None else self.strings[chosen],
             None if self.weights is None else self.weights[chosen],
@@ -141,6 +144,8 @@ class EssayExamples:
         for row in rows:
             sizes = [len(chunk) for chunk in self.essays[row].chunks]
             states += torch.split(torch.from_numpy(self.states[row].astype(np.float32)), sizes)
+        if self.lower is not None:
+            tensors["lower"] = self.lower[list(rows)]
         return tensors | {"hidden": pad_sequence(states, batch_first=True)}
 
 

@@ -210,11 +210,8 @@ class ModelConfig(ConfigModel):
         self._check_linguistic()
         if self.prompts == "shared" and self.head != "regression":
             raise ValueError("prompts: shared needs head regression, since prompts differ in their score points")
-        if self.pooled_layers != 1 and (self.pooling == "attention" or self.frozen_layers not in (0, "all")):
-            raise ValueError(
-                "pooled_layers other than 1 needs pooling mean or cls, and an encoder that learns or is frozen as a "
-                "whole (frozen_layers 0 or all)"
-            )
+        if self.pooled_layers != 1 and self.pooling == "attention":
+            raise ValueError("pooled_layers other than 1 needs pooling mean or cls")
         if self.max_tokens is not None and self.window is not None and self.max_tokens < self.window:
             raise ValueError("max_tokens must be at least window")
         return self

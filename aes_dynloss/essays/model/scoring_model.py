@@ -265,6 +265,7 @@ class ScoringModel(nn.Module):
             expect_int8(encoder)
         self._layers = (layer_list(encoder),)  # in a tuple, so that torch does not register them a second time
         self.pooling = Pooling(config.pooling, int(self.encoder.config.hidden_size))
+        self.pooled_count = self._count_pooled()
         width = int(self.encoder.config.hidden_size) * self.pooled_count
         linguistic = len(config.feature_names)
         seen = width + config.log_length + linguistic
@@ -297,8 +298,8 @@ class ScoringModel(nn.Module):
                 ``strings`` (B,), what n-grams add in the head's unit; and either ``features`` (B, H), the pooled
                 vectors; or ``input_ids`` (C, L) with ``attention_mask`` (C, L) and ``owner`` (C,), the essay of each
                 chunk, and with ``hidden`` (C, L, H), the states at the top of the frozen layers, where those were
-                computed before. Where several of B are of one essay, with ``essay`` (B,), which of those that were
-                read each is of.
+                computed before, and ``lower`` (B, H), the vectors of those of them that are pooled. Where several of B
+                are of one essay, with ``essay`` (B,), which of those that were read each is of.
         """
         features = self.head_inputs(inputs)
         # Under bf16 autocast scores would have eight bits.
@@ -357,28 +358,33 @@ class ScoringModel(nn.Module):
         states = self.pooled_states(inputs)
         essays = len(inputs["prompt"]) if "essay" not in inputs else int(inputs["essay"].max()) + 1
         vectors = [self.pooling(state, inputs["attention_mask"], inputs["owner"], essays) for state in states]
-        pooled = torch.cat(vectors, dim=1)
+        pooled = torch.cat([inputs["lower"], *vectors] if "lower" in inputs else vectors, dim=1)
         return pooled[inputs["essay"]] if "essay" in inputs else pooled
 
     def pooled_states(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """The hidden states, (C, L, H), of each layer whose tokens are pooled, the lowest first."""
-        count = self.pooled_count
+        """The hidden states, (C, L, H), of each layer whose tokens are pooled, the lowest first.
+
+        Where the states of frozen layers were computed before, those of the layers above.
+        """
+        count = self.pooled_count - (self.lower_count if "hidden" in inputs else 0)
         if count == 1:
             return (self.last_states(inputs),)
-        answer = read_chunks(self.encoder, inputs, all_layers=True)
+        answer = self._answer(inputs, all_layers=True)
         # The last states proper: some encoders still normalise what hidden_states ends with.
         return (*answer.hidden_states[-count:-1], answer[0])
 
     def last_states(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden states, (C, L, H), from the inputs that :meth:`forward` names."""
-        hidden = inputs.get("hidden")
-        if hidden is None:
-            return cast(Tensor, read_chunks(self.encoder, inputs)[0])
-        if self.config.frozen_layers == "all":
-            return hidden
+        if "hidden" in inputs and self.config.frozen_layers == "all":
+            return inputs["hidden"]
+        return cast(Tensor, self._answer(inputs, all_layers=False)[0])
+
+    def _answer(self, inputs: Mapping[str, Tensor], *, all_layers: bool) -> Any:  # noqa: ANN401 - untyped
+        if "hidden" not in inputs:
+            return read_chunks(self.encoder, inputs, all_layers=all_layers)
         # Where lower layers are cut off, the encoder takes their stored states from `hidden`; see activations.py.
-        answer = self.encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], hidden=hidden)
-        return cast(Tensor, answer[0])
+        named = {name: inputs[name] for name in ("input_ids", "attention_mask", "hidden")}
+        return self.encoder(**named, output_hidden_states=all_layers)
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:
         """Scores on [0, 1], or the distribution and its expectation, beside the targets; see :class:`Elements`.
@@ -452,8 +458,7 @@ class ScoringModel(nn.Module):
                 child.train(mode)
         return self
 
-    @property
-    def pooled_count(self) -> int:
+    def _count_pooled(self) -> int:
         """Layers that are pooled, the embeddings counted as one."""
         wanted = self.config.pooled_layers
         if wanted == 1:
@@ -467,6 +472,8 @@ class ScoringModel(nn.Module):
 
     def _freeze(self) -> None:
         frozen, layers = self.config.frozen_layers, self.encoder_layers
+        # Layers that are pooled and frozen below others that learn.
+        self.lower_count = 0
         # A tuple, so that torch does not register the parts a second time.
         self._frozen_parts: tuple[nn.Module, ...] = ()
         if frozen == 0:
@@ -475,6 +482,7 @@ class ScoringModel(nn.Module):
             learning = nn.ModuleList()
         elif layers is not None and frozen < len(layers):
             learning = layers[frozen:]
+            self.lower_count = max(0, self.pooled_count - len(learning))
         else:
             has = "no layers that can be told apart" if layers is None else f"{len(layers)} layers"
             raise ConfigError(

@@ -19,6 +19,7 @@ VARIANTS = {
     "cls, two layers": ["model.pooling=cls", "model.pooled_layers=2", "model.hidden=4", "training.learning_rate=1e-6"],
     "recomputed": ["model.gradient_checkpointing=true", "training.micro_batch_size=3"],
     "frozen, chunks": [FROZEN, "model.window=16"],
+    "lower frozen, chunks": ["model.frozen_layers=1", "model.window=16"],
     "frozen, cls": [FROZEN, "model.pooling=cls", "model.head=ordinal", "loss.terms={cross_entropy: 1.0}"],
 }
 
@@ -34,7 +35,9 @@ def test_the_stored_model_scores_as_the_run_did(run_yaml: Path, tmp_path: Path, 
     assert len({row["raw"] for row in read_rows(tmp_path / "run" / "predictions_test.csv")}) > 5
 
 
-@pytest.mark.parametrize("freeze", [[], [FROZEN]], ids=["learning", "frozen"])
+@pytest.mark.parametrize(
+    "freeze", [[], [FROZEN], ["model.frozen_layers=1"]], ids=["learning", "frozen", "lower frozen"]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(
     run_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freeze: list[str]
 ) -> None:

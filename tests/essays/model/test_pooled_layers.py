@@ -121,6 +121,49 @@ def test_second_derivatives() -> None:
     assert second.any()
 
 
+class TestFrozenLowerLayers:
+    """Those that the head sees are pooled once; the others go on from token states."""
+
+    @pytest.mark.parametrize(
+        ("frozen", "pooled", "lower"), [(1, "all", 2), (2, "all", 3), (2, 2, 1), (1, 2, 0), (1, 3, 1)]
+    )
+    @pytest.mark.parametrize("kind", ["bert", "mpnet", "deberta-v2", "modernbert"])
+    def test_the_head_sees_what_the_whole_encoder_answers(
+        self, accelerator: Accelerator, tmp_path: Path, kind: str, frozen: int, pooled: int | str, lower: int
+    ) -> None:
+        model = scoring_model(kind, pooled_layers=pooled, frozen_layers=frozen)
+        essays, every = random_essays(LENGTHS), range(len(LENGTHS))
+        whole = model.pooled(essays.batch(every).inputs).detach()
+        calls: list[int] = []
+        for number, layer in enumerate(model.encoder_layers):
+            layer.register_forward_hook(lambda *_, number=number: calls.append(number))
+        with frozen_part_computed(accelerator, model, essays, np.arange(4), tmp_path) as ready:
+            assert (0 if ready.lower is None else ready.lower.shape[1]) == lower * WIDTH
+            calls.clear()
+            inputs = ready.batch(every).inputs
+            vectors = model.pooled(inputs)
+            assert calls == list(range(frozen, 3))
+            torch.testing.assert_close(vectors, whole, atol=2e-3, rtol=2e-3)  # states are float16
+            if lower:
+                torch.testing.assert_close(vectors[:, : lower * WIDTH], whole[:, : lower * WIDTH], atol=1e-5, rtol=1e-4)
+            some = ready.select([3, 0]).batch([1, 0]).inputs
+            torch.testing.assert_close(model.pooled(some), vectors[[0, 3]], atol=1e-5, rtol=1e-4)
+            vectors[:, -WIDTH:].sum().backward()
+        learning = [any(weight.grad is not None for weight in layer.parameters()) for layer in model.encoder_layers]
+        assert learning == [number >= frozen for number in range(3)]
+
+    def test_a_cache_of_the_frozen_encoders_vectors_is_read(
+        self, accelerator: Accelerator, encoder: Path, tmp_path: Path
+    ) -> None:
+        essays = essays_of(encoder, TEXTS)
+        first, _ = features_of(accelerator, model_of(encoder, tmp_path, pooled_layers="all"), essays)
+        model = model_of(encoder, tmp_path, pooled_layers="all", frozen_layers=1)
+        files = set(tmp_path.glob("*.safetensors"))
+        with frozen_part_computed(accelerator, model, essays, np.arange(len(TEXTS)), tmp_path) as ready:
+            assert torch.equal(ready.lower, first[:, : 2 * WIDTH])
+        assert set(tmp_path.glob("*.safetensors")) == files
+
+
 class TestFrozenEncoder:
     def test_it_is_encoded_once_and_answers_the_same(self, accelerator: Accelerator, tmp_path: Path) -> None:
         model = scoring_model(pooled_layers="all", frozen_layers="all")
@@ -226,10 +269,6 @@ class TestRefusals:
             ({"pooled_layers": "some"}, "  pooled_layers: input should be .*'all', found 'some'"),
             ({"pooled_layers": 1.5}, "  pooled_layers: input should be a valid integer, .* found 1.5"),
             ({"pooled_layers": "all", "pooling": "attention"}, "pooled_layers other than 1 needs pooling mean or cls"),
-            (
-                {"pooled_layers": 2, "frozen_layers": 1},
-                r"pooled_layers other than 1 needs .* \(frozen_layers 0 or all\)",
-            ),
         ],
     )
     def test_what_cannot_be_run(self, values: dict[str, object], message: str) -> None:

@@ -229,9 +229,10 @@ def test_a_trait_that_counts_nothing_has_no_statistic():
     assert torch.isfinite(Mixture(["one_minus_qwk"])(torch.ones(1), elements))
 
 
-def test_token_states_are_those_of_their_essays(encoder, tmp_path, accelerator):
+@pytest.mark.parametrize("pooled", [1, "all"])
+def test_token_states_are_those_of_their_essays(encoder, tmp_path, accelerator, pooled):
     """Rows of one essay in an order that is not that of its states."""
-    config = {"frozen_layers": 1, "features_cache": str(tmp_path / "cache")}
+    config = {"frozen_layers": 1, "features_cache": str(tmp_path / "cache"), "pooled_layers": pooled}
     made = tiny_scorer(encoder)
     made.model = ScoringModel(made.model.encoder, made.model.config.model_copy(update=config), scales())
     essays = examples(made, table())
