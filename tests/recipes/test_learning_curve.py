@@ -105,7 +105,7 @@ def test_from_the_grid_to_the_picture(place, monkeypatch):
     own = " | ".join(f"{found[size]['balanced']['mean']:.3f}" for size in ("12", "24"))
     assert lines[2] == f"| Feedback-ELL, 6 traits | preset balanced, the default | {own} |"
     less = floor["default_minus_it"]
-    assert lines[7].endswith(f" ({less['mean']:+.3f}, {less['interval'][0]:+.3f} to {less['interval'][1]:+.3f}) |")
+    assert lines[6].endswith(f" ({less['mean']:+.3f}, {less['interval'][0]:+.3f} to {less['interval'][1]:+.3f}) |")
     assert (place / "learning_curve.svg").read_text().count("<svg") == 1
 
 
