@@ -352,6 +352,15 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(place
     assert not list(tmp_path.iterdir())
 
 
+def test_a_text_that_no_cell_of_a_workbook_holds_is_a_fault_of_its_part(place, tmp_path):
+    parts = write_parts(tmp_path / "in", ["a.csv", "b.jsonl"])
+    write_rows(parts[1], [{**made_up(1, 1)[0], "text": "long " * 7000}])
+    refused = run(place, tmp_path / "in", tmp_path / "out", "--review", tmp_path / "review.xlsx")
+    assert refused.code == 2
+    assert refused.error.splitlines()[1].startswith("b.jsonl: --review, essay 1: a text of 35000 characters")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def nothing(place: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
 

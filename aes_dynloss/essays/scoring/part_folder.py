@@ -16,7 +16,6 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +41,7 @@ from aes_dynloss.essays.scoring.run import (
     ReviewSheet,
     ScoreCounts,
     ScoreOptions,
+    quiet,
     review_kinds,
     run_settings,
     saved_window,
@@ -207,12 +207,12 @@ class Survey:
 
 def survey_part(part: Part) -> Survey:
     """Read a part for the first time, whole."""
-    reading = part.scoring.reading
+    scoring, reading = part.scoring, part.scoring.reading
     try:
-        with _quiet():
+        with quiet():
             essays: list[UnscoredEssay] = []
             hashes: list[int | None] = []
-            stream = reading.essays(part.path)
+            stream = that_fit(reading.essays(part.path), scoring.form_of(part.path), scoring.options, scoring.review)
             while chunk := list(itertools.islice(stream, WINDOW)):
                 essays += [essay._replace(text="", features={}, kept={}) for essay in chunk]
                 hashes += hash_texts([essay.text for essay in chunk]) if part.hashed else []
@@ -233,7 +233,7 @@ def score_part(part: Part) -> ScoreCounts:
     """
     scoring, options = part.scoring, part.scoring.options
     target, form = part.scored, scoring.form_of(part.path)
-    with _quiet(), score_parts(OneProcess(), target, {}, resume=True, keep=True, patience=_PATIENCE) as (windows, done):
+    with quiet(), score_parts(OneProcess(), target, {}, resume=True, keep=True, patience=_PATIENCE) as (windows, done):
         if not target.exists():
             if file_sha256(part.path) != part.sha256:
                 raise DataError(f"{part} was changed while its folder was scored. Start again with --force.")
@@ -241,9 +241,7 @@ def score_part(part: Part) -> ScoreCounts:
                 scoring.scorer(), scoring.reading.essays(part.path), options.precision
             )
             known = None if part.duplicates is None else KnownDuplicates(part.duplicates)
-            scored = scored_windows(
-                scorer, that_fit(essays, form, options), options, done=done, duplicates=known, progress=None, warn=False
-            )
+            scored = scored_windows(scorer, essays, options, done=done, duplicates=known, progress=None, warn=False)
             if not part.essays:
                 scored = iter([] if done else [_without_essays(scorer, options)])
             for number, window in enumerate(scored, start=len(done)):
@@ -263,18 +261,6 @@ def _without_essays(scorer: Scorer, options: ScoreOptions) -> ScoredWindow:
     made_up = UnscoredEssay("", known_prompts(scorer)[0], "", dict.fromkeys(scorer.own_features, 0.0))
     window = next(scored_windows(scorer, [made_up], options, progress=None, warn=False))
     return ScoredWindow({column: [] for column in window.columns}, [], [], [])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let what readers and scorers say of each part go; this process says it once, of all."""
-    own = logging.getLogger("aes_dynloss")
-    level = own.level
-    own.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        own.setLevel(level)
 
 
 def score_folder(
