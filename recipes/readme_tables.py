@@ -203,7 +203,7 @@ def measures_table(_: Path, __: str) -> str:
 
 def teacher_keys_table(_: Path, __: str) -> str:
     """The keys of each kind of teacher."""
-    kinds = {"dlf": DlfConfig, "dln": DlnConfig, "mwn": MwnConfig, "glc": GlcConfig}
+    kinds: dict[str, type[ConfigModel]] = {"dlf": DlfConfig, "dln": DlnConfig, "mwn": MwnConfig, "glc": GlcConfig}
     rows = [[f"{kind}: {key}", *cells] for kind, model in kinds.items() for key, *cells in _keys(model)]
     return _markdown(["kind: key", "default", "meaning"], rows, words=3)
 

@@ -294,6 +294,7 @@ def read_essays(
     features: Sequence[str] = (),
     *,
     keep: bool = False,
+    say: Callable[[str], None] | None = None,
     prompt: str | None,
     encoding: str,
     quoting: Literal["minimal", "none"],
@@ -306,6 +307,7 @@ def read_essays(
         processes: Number of processes that read them.
         features: Numeric columns that a model sees beside the text.
         keep: Whether each essay has its row's other cells with it.
+        say: Is told of each column that was found, and why; None: the user is.
         prompt: The one prompt of a table without a column of prompts.
         encoding: Of text files.
         quoting: Of csv and tsv.
@@ -321,7 +323,7 @@ def read_essays(
     return essays_to_score(
         sources,
         {name: column for name, column in named.items() if column is not None},
-        say=lambda line: click.echo(line, err=True),
+        say=say or (lambda line: click.echo(line, err=True)),
         prompt=prompt,
         encoding=encoding,
         quoting=quoting,

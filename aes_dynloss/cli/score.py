@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -275,8 +275,17 @@ def _score_tables(
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     else:
-        file: dict[str, Any] = {"model_digest": state, "review": review_sheet, "resume": resume, "force": force}
-        counts = _written(scorer, essays, path, form, options, processes, trail, worksheet=filled, made=made, **file)
+        again = partial(read, scorer, processes.num_processes, keep=keep_columns, say=lambda _: None)
+        file: dict[str, Any] = {
+            "first": None if "-" in inputs else again,
+            "model_digest": state,
+            "review": review_sheet,
+            "worksheet": filled,
+            "made": made,
+            "resume": resume,
+            "force": force,
+        }
+        counts = _written(scorer, essays, path, form, options, processes, trail, **file)
         if processes.is_main_process:
             _tell(counts, review_sheet)
     if processes.is_main_process and explain is not None and not explained:
@@ -325,10 +334,10 @@ def _essays(
     processes: int,
     *,
     own: bool,
-    keep: bool = False,
+    **how: Any,  # noqa: ANN401 - further options of read_essays
 ) -> Iterable[UnscoredEssay]:
     """The essays of INPUT; those of a worksheet have a row in it, and may be its own."""
-    essays = read_essays(inputs, processes, scorer.own_features, keep=keep, **layout)
+    essays = read_essays(inputs, processes, scorer.own_features, **how, **layout)
     return essays if filled is None else filled.essays(essays, own=own)
 
 
@@ -350,14 +359,21 @@ def _written(
     options: ScoreOptions,
     processes: Processes,
     audit: ScoreAudit | None,
+    *,
+    review: ReviewSheet | None,
+    first: Callable[[], Iterable[UnscoredEssay]] | None,
     **of_a_file: Any,  # noqa: ANN401 - what score_to_files alone takes
 ) -> ScoreCounts:
-    """Score into a file, or to standard output."""
-    from aes_dynloss.essays.scoring.run import score_to_files, score_to_stream
+    """Score into a file, or to standard output; what can be read twice is looked at first, see `check_fit`."""
+    from aes_dynloss.essays.scoring.run import check_fit, score_to_files, score_to_stream
 
+    if first is not None:
+        check_fit(first, form, options, review)
     if path is None:
         return score_to_stream(scorer, essays, form, options, processes=processes, audit=audit)
-    return score_to_files(scorer, essays, path, form, options, processes=processes, audit=audit, **of_a_file)
+    return score_to_files(
+        scorer, essays, path, form, options, processes=processes, audit=audit, review=review, **of_a_file
+    )
 
 
 def _explain(

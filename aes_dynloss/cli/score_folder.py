@@ -138,7 +138,7 @@ def score_folder(
             model=model,
             digest=digest,
             output=output,
-            reading=_reading(parts[0], scorer.own_features, keep=keep_columns, **layout),
+            reading=_reading(parts, scorer.own_features, keep=keep_columns, **layout),
             options=ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance),
             form=form,
             review=sheet,
@@ -202,7 +202,7 @@ def _is_complete(output: Path, review: Path | None, *, resume: bool, force: bool
 
 
 def _reading(
-    first: Path,
+    parts: Sequence[Path],
     features: Sequence[str],
     *,
     keep: bool,
@@ -211,13 +211,13 @@ def _reading(
     quoting: Literal["minimal", "none"],
     **named: str | None,
 ) -> Reading:
-    """How all parts are read: by the options, and with the columns that the first one has."""
+    """How all parts are read: by the options, and with the columns of the first one that has rows."""
     from aes_dynloss.essays.data.data_config import Columns
     from aes_dynloss.essays.scoring.part_tables import Reading, first_columns
 
     columns = {name: column for name, column in named.items() if column is not None}
     reading = Reading(Columns(), prompt, encoding, quoting, tuple(features), keep)
-    return first_columns(first, columns, partial(click.echo, err=True), reading)
+    return first_columns(parts, columns, partial(click.echo, err=True), reading)
 
 
 @contextmanager

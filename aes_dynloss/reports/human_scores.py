@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aes_dynloss.errors import DataError
 from aes_dynloss.reports.rating_rows import one_row_an_essay
 from aes_dynloss.reports.trait_forms import long_references, with_scale_ids
-from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_words
+from aes_dynloss.tables.cells import parse_ids, parse_numbers, row_number, row_words
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
     RATINGS_COLUMN,
@@ -26,6 +26,9 @@ from aes_dynloss.tables.columns import (
 )
 from aes_dynloss.tables.formats import read_cells
 from aes_dynloss.tables.score_range import ScoreRange
+
+# Column of joined tables: in which row of their own file an essay's human scores are.
+REFERENCE_ROW = "reference_row"
 
 
 def join_references(
@@ -51,7 +54,7 @@ def join_references(
         sampled: Whether it holds a sample of the essays, so that most may have no human score.
 
     Returns:
-        The predictions, in their order, with the human scores; NaN where there is none.
+        The predictions, in their order, with the human scores, NaN where there is none, and their rows in the file.
 
     Raises:
         DataError: An essay is there twice or has a human score alone, the predictions hold human scores themselves, or
@@ -83,6 +86,8 @@ def join_references(
     order = right.get_indexer(left)
     joined = table.drop(columns=list(REFERENCE_COLUMNS), errors="ignore")
     ids = parse_ids(human["essay_id"], "essay_id", path.name)
+    numbers = np.array([row_number(human, position) for position in range(len(human))])
+    joined[REFERENCE_ROW] = np.where(order < 0, 0, numbers[order])
     for column in REFERENCE_COLUMNS:
         if column in human:
             # Parsed before the join, so that a fault is named with its row in the references.

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.reports.human_scores import join_references, refuse_repeats, refuse_rows, with_references
+from aes_dynloss.reports.human_scores import (
+    REFERENCE_ROW,
+    join_references,
+    refuse_repeats,
+    refuse_rows,
+    with_references,
+)
 from aes_dynloss.reports.rating_rows import one_row_an_essay, rating_note
 from aes_dynloss.reports.trait_forms import long_predictions, with_scale_ids
 from aes_dynloss.tables.cells import ROW_NUMBERS, parse_ids, parse_numbers, parse_truth
@@ -199,10 +205,14 @@ def check_predictions(
         checked[column] = table[column].to_numpy(dtype=object)
     if "reference" not in checked:
         checked["reference"] = np.nan
+    human = checked, source if references is None else references
+    if references is not None and REFERENCE_ROW in table:
+        human = checked.set_axis(pd.Index(table[REFERENCE_ROW], name=ROW_NUMBERS)), human[1]
     for column in (column for column in NUMBER_COLUMNS if column in checked):
         limit = f"beyond {LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
         huge = (checked[column].abs() > LARGEST_NUMBER).to_numpy()
-        refuse_rows(huge, checked, source, f"{column} {{{column}:g}} is {limit}")
+        place = human if column in REFERENCE_COLUMNS else (checked, source)
+        refuse_rows(huge, *place, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = resolve_ranges(checked, ranges or {}, source)
     notes = inferred_notes(spans, inferred, source)
     notes += _unused_notes(checked, ranges or {}, spans, source)
@@ -212,8 +222,8 @@ def check_predictions(
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
-    refuse_outside(_rating_rows(checked), ["rating"], spans, source if references is None else references)
-    refuse_outside(checked, REFERENCE_COLUMNS, spans, source, "" if references is None else f" (in {references})")
+    refuse_outside(_rating_rows(checked), ["rating"], spans, human[1])
+    refuse_outside(human[0], REFERENCE_COLUMNS, spans, human[1])
     refuse_outside(checked, ["score"], spans, source)
     known = (*ID_COLUMNS, TRAIT_COLUMN, *NUMBER_COLUMNS, RATINGS_COLUMN)
     ordered = [column for column in known if column in checked]
@@ -332,7 +342,7 @@ def apply_ranges(
 
 
 def refuse_outside(
-    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str, where: str = ""
+    table: pd.DataFrame, columns: Collection[str], ranges: Mapping[str, ScoreRange], source: str
 ) -> None:
     """Refuse the first score that is no score point of its prompt.
 
@@ -341,7 +351,6 @@ def refuse_outside(
         columns: Columns of scores.
         ranges: Score range by prompt.
         source: The table's name for the message.
-        where: Words behind a score, on where it is from.
 
     Raises:
         DataError: There is such a score.
@@ -349,7 +358,7 @@ def refuse_outside(
     named = table.assign(range=table["prompt_id"].map(ranges))
     for column in (column for column in columns if column in table):
         outside = apply_ranges(table, column, ranges, ScoreRange.is_score_point) == 0
-        fault = f"{column} {{{column}:g}}{where} is no score point of prompt {{prompt_id}}'s range {{range}}."
+        fault = f"{column} {{{column}:g}} is no score point of prompt {{prompt_id}}'s range {{range}}."
         refuse_rows(outside, named, source, f"{fault} Fix the row or the range (--range).")
 
 

@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, whenever the process ends.
 
 What is written lies beside its place under a temporary name with the process's id, reaches the disk, and is renamed. A
-process that is killed leaves at most such a temporary, which :func:`leftovers` finds.
+process that is killed leaves at most such a temporary, which the next writer of the same file on the same machine
+removes, and which :func:`leftovers` finds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import glob
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +40,7 @@ def atomic_file(path: Path, raises: type[AesDynlossError] | None = DataError) ->
     temporary = _temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_of_dead(target)
         yield temporary
         _sync(temporary)
         temporary.replace(target)
@@ -179,8 +182,31 @@ def _regular_target(path: Path) -> Path:
     return target
 
 
+# Of this machine, in temporary names: whether another's processes are alive is not known here.
+_MACHINE = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+
+
 def _temporary(target: Path, role: str = "") -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}{role and f'.{role}'}{TEMPORARY}")
+    return target.with_name(f".{target.name}.{os.getpid()}.{_MACHINE}{role and f'.{role}'}{TEMPORARY}")
+
+
+def _remove_of_dead(target: Path) -> None:
+    """Remove the temporary files of a file whose processes, of this machine, have ended."""
+    for left in leftovers_of(target):
+        number = left.name.removeprefix(f".{target.name}.").removesuffix(f".{_MACHINE}{TEMPORARY}")
+        if number.isdecimal() and not _is_alive(int(number)):
+            with suppress(OSError):
+                left.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:  # another user's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.rows import FaultHandler, Row, RowFault
+from aes_dynloss.tables.rows import FaultHandler, NoRowsError, Row, RowFault
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
@@ -123,7 +123,8 @@ def delimited_rows(
         on_fault: Is given each row that has another number of values than the header.
 
     Raises:
-        DataError: A column stands twice, quotes do not fit, or there are no rows.
+        DataError: A column stands twice, quotes do not fit, or there is no header.
+        NoRowsError: There is nothing below the header.
     """
     # The limit guards nothing here (memory holds the row anyway) and would refuse long essays at 128 KiB.
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
@@ -180,7 +181,7 @@ def no_rows(name: str, header: Sequence[str]) -> DataError:
     """The error on a table without a header, or without rows below it."""
     if not header:
         return DataError(f"{name} is empty. Give a table with a header and rows.")
-    return DataError(f"{name} holds a header ({', '.join(header)}) but no rows.")
+    return NoRowsError(f"{name} holds a header ({', '.join(header)}) but no rows.", header)
 
 
 def check_header(names: Sequence[str], source: str) -> None:
@@ -220,7 +221,7 @@ def json_rows(lines: Iterable[str], name: str, on_fault: FaultHandler) -> Iterat
         on_fault: Is given each line that holds no JSON object.
 
     Raises:
-        DataError: There is no line but blank ones.
+        NoRowsError: There is no line but blank ones.
     """
     empty = True
     for number, line in enumerate(lines, start=1):
@@ -234,7 +235,7 @@ def json_rows(lines: Iterable[str], name: str, on_fault: FaultHandler) -> Iterat
         else:
             yield number, row
     if empty:
-        raise DataError(f"{name} is empty. Write one JSON object a line.")
+        raise NoRowsError(f"{name} is empty. Write one JSON object a line.")
 
 
 def _parse_object(line: str) -> dict[str, object]:

@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -36,7 +37,7 @@ from aes_dynloss.tables.csv_jsonl import (
 )
 from aes_dynloss.tables.frames import frame_rows, is_frame
 from aes_dynloss.tables.provenance import provenance_path, read_provenance
-from aes_dynloss.tables.rows import FaultHandler, Row, RowFault, damaged_table, refuse
+from aes_dynloss.tables.rows import FaultHandler, NoRowsError, Row, RowFault, damaged_table, refuse
 from aes_dynloss.tables.workbook import sheet_rows, write_sheet
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] |
         names = list(file.schema_arrow.names)
         expected = file.metadata.num_rows
         if not names or expected < 1:
-            raise DataError(f"{path.name} holds no rows.")
+            raise NoRowsError(f"{path.name} holds no rows.", names)
         check_header(names, path.name)
         # If a wanted column is missing, all are read, so that the message about it can suggest another.
         columns = None if wanted is None or set(wanted) - set(names) else [name for name in names if name in wanted]
@@ -272,8 +273,14 @@ def column_names(path: Path) -> list[str]:
     Raises:
         DataError: It cannot be read.
     """
-    rows = (row for table in scored_tables(path) for _, row in islice(iterate_rows(table), 1))
+    rows = (row for table in scored_tables(path) for _, row in islice(_rows_of_one(table, path), 1))
     return list(dict.fromkeys(chain.from_iterable(rows)))
+
+
+def _rows_of_one(table: Path, path: Path) -> Iterator[Row]:
+    """Rows of one of the tables that a path stands for; that of a folder may have none."""
+    with suppress(*([] if table == path else [NoRowsError])):
+        yield from iterate_rows(table)
 
 
 def read_cells(path: str | Path) -> pd.DataFrame:
@@ -301,7 +308,7 @@ def read_cells(path: str | Path) -> pd.DataFrame:
     for table in scored_tables(path):
         checked_suffix(table, SUFFIXES)
         before = next(reversed(rows), 0)
-        for number, row in iterate_rows(table):
+        for number, row in _rows_of_one(table, path):
             rows[before + number] = row
             columns.update(dict.fromkeys(row))
             if len(columns) > MOST_COLUMNS:
@@ -309,6 +316,8 @@ def read_cells(path: str | Path) -> pd.DataFrame:
                     f"{table.name} has more than {MOST_COLUMNS} columns up to row {number}. Write one column for each "
                     "kind of value, and one row for each essay."
                 )
+    if not rows:
+        raise NoRowsError(f"The tables of {path} hold no rows.")
     cells = [[None if is_blank(row.get(column)) else row[column] for column in columns] for row in rows.values()]
     index = pd.Index(list(rows), name=ROW_NUMBERS)
     return pd.DataFrame(cells, index=index, columns=pd.Index(list(columns)), dtype=object)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aes_dynloss.errors import DataError
 
 Row = tuple[int, dict[str, object]]
+
+
+class NoRowsError(DataError):
+    """A table is whole and has no rows.
+
+    Args:
+        message: For the user.
+        columns: Its columns, where the format tells them without rows.
+    """
+
+    def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns = tuple(columns)
+
 
 LISTED_FAULTS = 20
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from result_table import result_table
 
 from aes_dynloss.measures.bootstrap import percentile_interval
@@ -25,6 +26,7 @@ from aes_dynloss.programme.plan import ScoredEssays, Wanted, draw_plan
 from aes_dynloss.tables.atomic import write_text
 from aes_dynloss.tables.score_range import ScoreRange
 
+Values = NDArray[np.float64]
 RANGES = {"six points": ScoreRange(1, 6), "thirty-one points": ScoreRange(0, 30)}
 WANTED = {"qwk": 0.04, "smd": 0.08}
 MEASURES = ("qwk", "smd", "exact_agreement", "pearson")
@@ -57,9 +59,10 @@ def domains(essays: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     return found | {(str(p), str(g)): own for (p, g), own in essays.groupby(["prompt_id", "group"], sort=False)}
 
 
-def columns(essays: pd.DataFrame) -> list[np.ndarray[Any, Any]]:
+def columns(essays: pd.DataFrame) -> tuple[Values, Values, Values]:
     """Human scores, raw and rounded ones of the machine."""
-    return [essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score")]
+    human, raw, score = (essays[name].to_numpy(dtype=np.float64) for name in ("reference", "raw", "score"))
+    return human, raw, score
 
 
 def measure(essays: int, draws: int, resamples: int, seed: int = 0) -> dict[str, Any]:

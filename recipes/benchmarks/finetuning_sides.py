@@ -217,21 +217,28 @@ def train_trainer(setting: Setting, material: Material, rows: NDArray[np.int64],
         grouped: Whether they come sorted by length, as its ``group_by_length`` sorts 50 batches of a long epoch; of a
             short one it would sort fewer.
     """
-    from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import (
+        DataCollatorWithPadding,
+        PrinterCallback,
+        Trainer,
+        TrainerCallback,
+        TrainerState,
+        TrainingArguments,
+    )
 
     segment = material.segment(rows)
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_train_begin(self, *_: object, **__: object) -> None:
             segment.start()
 
-        def on_step_end(self, _: object, state: Any, *__: object, **___: object) -> None:  # noqa: ANN401
+        def on_step_end(self, args: object, state: TrainerState, control: object, **_: object) -> None:  # noqa: ARG002
             if state.global_step == state.max_steps:
                 segment.stop()
 
-    class InOrder(Trainer):  # type: ignore[misc]
+    class InOrder(Trainer):
         def _get_train_sampler(self, *_: object) -> SequentialSampler:
-            return SequentialSampler(self.train_dataset)
+            return SequentialSampler(rows)
 
     if grouped:
         rows = rows[np.argsort(-material.examples.lengths[rows], kind="stable")]
@@ -269,7 +276,7 @@ Side = Callable[[Setting, Material, NDArray[np.int64]], Segment]
 
 def start_afresh() -> None:
     """Give back what a segment has left, Accelerate's precision with it, which is one for a whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
+    AcceleratorState._reset_state(reset_partial_state=True)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -120,7 +120,9 @@ def measure_row(
 
 def measure(pages: int, seed: int = 0) -> dict[str, Any]:
     """Rows of the table."""
-    rows = [("none", {}, kind, sizes) for kind in ("evidence alone", "criteria") for sizes in ((100, 60), (600, 300))]
+    rows: list[tuple[str, dict[str, float], str, tuple[int, int]]] = [
+        ("none", {}, kind, sizes) for kind in ("evidence alone", "criteria") for sizes in ((100, 60), (600, 300))
+    ]
     planted: dict[str, dict[str, float]] = {
         "lengths +0.4 SD": {"lengths": 0.4},
         "scores of a group -0.4 SD": {"group": -0.4},

@@ -26,7 +26,7 @@ import numpy as np
 from result_table import result_table
 from screening_faults import Sources, faults, quotations
 
-from aes_dynloss.essays.data.data_config import DataConfig
+from aes_dynloss.essays.data.data_config import DataConfig, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import split_essays
@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="Times that costs are measured.")
     parser.add_argument("--output", type=Path, help="Write the results here as json.")
     words = parser.parse_args()
-    config = DataConfig(source=str(words.source), format="asap", split={"folds_dir": str(words.folds)})
+    config = DataConfig(source=str(words.source), format="asap", split=SplitConfig(folds_dir=str(words.folds)))
     parts = split_essays(read_essays(config), config.split).tables()
     train, dev, test = (by_prompt(parts[name]) for name in ("train", "dev", "test"))
     entries = json.loads(words.wordings.read_text(encoding="utf-8")) if words.wordings else {}

@@ -63,13 +63,14 @@ def bench_of(setting: Setting) -> Bench:
 
 def _unrolled(bench: Bench, phi: Tensor) -> Tensor:
     """The dev measure after N steps under phi, with one graph over all of them."""
-    weights = {name: weight.detach().requires_grad_() for name, weight in bench.student.named_parameters()}
+    module = bench.student.as_module()
+    weights = {name: weight.detach().requires_grad_() for name, weight in module.named_parameters()}
 
     def student(**inputs: Tensor) -> Tensor:
-        answer: Tensor = functional_call(bench.student, weights, (), inputs)
+        answer: Tensor = functional_call(module, weights, (), inputs)
         return answer
 
-    bench.student.train()
+    module.train()
     for plan in bench.plans:
         if plan.random is not None:
             set_random_state(plan.random, bench.device)
@@ -77,7 +78,7 @@ def _unrolled(bench: Bench, phi: Tensor) -> Tensor:
             value = bench.value(student, plan, phi)
             slopes = torch.autograd.grad(value, [*weights.values()], create_graph=True)
         weights = {name: weight - RATE * slope for (name, weight), slope in zip(weights.items(), slopes, strict=True)}
-    bench.student.eval()
+    module.eval()
     return bench.value(student, bench.measure.plan, None)
 
 

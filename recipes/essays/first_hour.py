@@ -151,7 +151,8 @@ def table(values: dict[str, Any]) -> str:
 
 
 def _minutes(found: dict[str, Any], *commands: str) -> float:
-    return sum(found["spent"][command]["cpu_minutes"] for command in commands)
+    minutes: float = sum(found["spent"][command]["cpu_minutes"] for command in commands)
+    return minutes
 
 
 def main(words: Sequence[str] | None = None) -> None:

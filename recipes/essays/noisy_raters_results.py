@@ -112,8 +112,8 @@ def _precisions(data: Path, cells: Sequence[EssayCell]) -> dict[str, dict[str, f
         path = cell.folder / SUSPECTS
         if path.exists():
             truth = data / f"draw_{cell.seed}" / cell.part / "truth.csv"
-            tables = (pd.read_csv(table, dtype={"essay_id": str}) for table in (path, truth))
-            found.setdefault(cell.arm, []).append(precision_at(*tables))
+            suspects, changed = (pd.read_csv(table, dtype={"essay_id": str}) for table in (path, truth))
+            found.setdefault(cell.arm, []).append(precision_at(suspects, changed))
     return {arm: {key: fmean(one[key] for one in own) for key in own[0]} for arm, own in found.items()}
 
 

@@ -43,7 +43,6 @@ from aes_dynloss.reports.table import Column, Table, markdown_table, number, wor
 from aes_dynloss.tables.score_range import ScoreRange
 from aes_dynloss.teaching.teachers.config import DlfConfig
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.batching import Rows
 from aes_dynloss.training.run_folder import write_json
 
 Array = NDArray[np.float64]
@@ -142,11 +141,12 @@ class Essays:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, rows: Rows) -> Batch:
+    def batch(self, rows: Sequence[int]) -> Batch:
         """Some of them."""
-        points, targets = torch.tensor(self.points[rows]).float(), torch.tensor(self.targets[rows]).float()
-        groups = torch.tensor(self.prompts[rows])
-        return Batch({"input": points}, CENTRE + SPREAD * targets, groups, torch.tensor(np.asarray(rows)))
+        index = np.asarray(rows)
+        points, targets = torch.tensor(self.points[index]).float(), torch.tensor(self.targets[index]).float()
+        groups = torch.tensor(self.prompts[index])
+        return Batch({"input": points}, CENTRE + SPREAD * targets, groups, torch.tensor(index))
 
 
 def taught(sources: Mapping[str, Prompt], held_out: str) -> dict[str, float]:
@@ -188,8 +188,9 @@ def regression(sources: Mapping[str, Prompt], weights: Mapping[str, float]) -> A
     """Coefficients of a ridge regression in which prompts count by weights, whatever their sum is, (D,)."""
     total = sum(weights.values())
     shares = {name: weight / total / len(sources[name].targets) for name, weight in weights.items()}
-    squares = sum(share * sources[name].points.T @ sources[name].points for name, share in shares.items())
-    products = sum(share * sources[name].points.T @ sources[name].targets for name, share in shares.items())
+    weighted = [(share, sources[name]) for name, share in shares.items()]
+    squares = np.sum([share * one.points.T @ one.points for share, one in weighted], axis=0)
+    products = np.sum([share * one.points.T @ one.targets for share, one in weighted], axis=0)
     strength = PENALTY * float(np.trace(squares)) / len(products)
     coefficients: Array = np.linalg.solve(squares + strength * np.eye(len(products)), products)
     return coefficients

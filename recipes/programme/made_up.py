@@ -57,12 +57,13 @@ def made_up_essays(random: np.random.Generator) -> Source:
     """Essays of 6 to 14 sentences out of bundled essays with the same score: their length says nothing of it."""
     spans = {"phones": (1, 6), "river": (0, 4)}
     train, year = 150, 150
-    bundled, rows = pd.read_json(ESSAYS, lines=True), []
+    rows: list[dict[str, object]] = []
+    bundled = pd.read_json(ESSAYS, lines=True)
     for (prompt, score), own in bundled.groupby(["prompt_id", "score"]):
         sentences = [one for text in own["text"] for one in re.split(r"(?<=[.!?])\s+", text)]
         low, high = spans[str(prompt)]
         for _ in range(-(-(train + 4 * year) // (high - low + 1))):
-            text = " ".join(random.choice(sentences, min(random.integers(6, 15), len(sentences)), replace=False))
+            text = " ".join(random.choice(sentences, min(int(random.integers(6, 15)), len(sentences)), replace=False))
             rows.append({"essay_id": f"e{len(rows):04}", "prompt_id": prompt, "text": text, "score": score})
     return Source(spans, train, year, pd.DataFrame(rows))
 
@@ -77,7 +78,7 @@ class Programme:
 
     def __init__(self, source: Source, random: np.random.Generator) -> None:
         self.spans, self.source, self.random = source.spans, source, random
-        table = source.essays.assign(words=source.essays["text"].str.split().str.len())
+        table = source.essays.assign(words=source.essays["text"].str.split().map(len))
         table["sd"] = table.groupby("prompt_id")["score"].transform("std")
         for place, name in enumerate(("low", "high")):
             table[name] = [source.spans[prompt][place] for prompt in table["prompt_id"]]

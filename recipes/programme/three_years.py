@@ -113,8 +113,8 @@ def compare_readers(folder: Path, ranges: Sequence[str]) -> None:
 def document(folder: Path) -> None:
     """The dossier of the model, with what the last year showed, the report on readers and the log."""
     measured = ("--evaluation", f"{LAST}/report", "--readers", "readers", "--monitor", f"{LAST}/monitor")
-    measured += ("--data-check", "data_check.json", "--audit", "audit.jsonl")
-    aes_dynloss(folder, "dossier", "run", *measured, "-o", "dossier")
+    logged = ("--data-check", "data_check.json", "--audit", "audit.jsonl")
+    aes_dynloss(folder, "dossier", "run", *measured, *logged, "-o", "dossier")
 
 
 def changed_lines(folder: Path) -> list[str]:

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from translation import MANIFEST, REPORT, TEACHING_LOG, TranslationConfig, run
+from translation import REPORT, TranslationConfig, run
 from translation_results import table
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
-from aes_dynloss.training.episodes import episode_figures
+from aes_dynloss.training.episodes import TEACHING_LOG, episode_figures
 from aes_dynloss.training.grid import Cell, grid_precision
+from aes_dynloss.training.run_folder import MANIFEST
 
 HERE = Path(__file__).parent
 

@@ -79,7 +79,7 @@ class Matched:
             targets: (B, N + 6 M).
             anchors: Their number N.
         """
-        each = targets[:, anchors:].unflatten(1, (-1, 6))
+        each = targets[:, anchors:].unflatten(1, (-1, 6))  # type: ignore[no-untyped-call]
         return cls(targets[:, :anchors], each[..., 0].long(), each[..., 1].long(), each[..., 2:])
 
 

@@ -38,7 +38,8 @@ class BatchNorm(nn.BatchNorm2d):
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         running = self.running_mean, self.running_var
-        answer: Tensor = _Normalised.apply(x, self.weight, self.bias, *running, self.momentum, self.eps)
+        given = x, self.weight, self.bias, *running, self.momentum, self.eps
+        answer: Tensor = _Normalised.apply(*given)  # type: ignore[no-untyped-call]
         return answer
 
 
@@ -64,7 +65,8 @@ class _Normalised(Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight, mean, r = ctx.saved_tensors
-        return *_Slopes.apply(slope, x, weight, mean, r, ctx.eps), None, None, None, None
+        slopes = _Slopes.apply(slope, x, weight, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
+        return *slopes, None, None, None, None
 
 
 class _Slopes(Function):

@@ -155,7 +155,8 @@ def varied(images: Tensor, boxes: Tensor, labels: Tensor, vary: Variation) -> tu
     places = functional.affine_grid(back, list(images.shape), align_corners=False)
     around = functional.grid_sample(images.float() - GREY, places, align_corners=False) + GREY
     side = torch.tensor([images.shape[3], images.shape[2]])
-    corners = (boxes.unflatten(2, (2, 2)) / side * 2 - 1) * factor[:, None, None] + moved[:, None, None]
+    corners = boxes.unflatten(2, (2, 2))  # type: ignore[no-untyped-call]
+    corners = (corners / side * 2 - 1) * factor[:, None, None] + moved[:, None, None]
     corners = ((corners + 1) / 2 * side).sort(dim=2).values
     cut = torch.minimum(corners.clamp(min=0), side)
     before, after = ((ends[:, :, 1] - ends[:, :, 0]).prod(2) for ends in (corners, cut))

@@ -182,7 +182,7 @@ def without_empty_boxes(parts: Mapping[str, Sequence[BoxedImage]]) -> dict[str, 
     for name, images in parts.items():
         kept[name] = []
         for image in images:
-            good = (image.boxes[:, 2:] > image.boxes[:, :2]).all(1)
+            good = np.all(image.boxes[:, 2:] > image.boxes[:, :2], axis=1)
             empty += [f"{image.boxes[row].tolist()} in {image.where}" for row in np.flatnonzero(~good)]
             labels = [label for label, is_good in zip(image.labels, good, strict=True) if is_good]
             kept[name].append(replace(image, boxes=image.boxes[good], labels=labels))
@@ -210,7 +210,8 @@ def class_names(parts: Mapping[str, Sequence[BoxedImage]], names: Sequence[str] 
     if names is None and numbers:
         check_numbering(numbers, lambda label: _where(parts, label), "Mend them, or name all classes in data.classes.")
     known = list(names) if names is not None else texts or [str(number) for number in range(numbers[-1] + 1)]
-    wrong = [text for text in texts if text not in known] or [n for n in numbers if not 0 <= n < len(known)]
+    wrong: list[str | int] = [text for text in texts if text not in known]
+    wrong += [number for number in numbers if not 0 <= number < len(known)]
     if wrong:
         expected = f"one of {', '.join(known[:8])}" if texts else f"0 to {len(known) - 1}"
         raise DataError(

@@ -16,6 +16,7 @@ from digit_networks import Lenet, LenetConfig, Mlp, MlpConfig
 from first_weights import start_from
 from image_data import ImageDataConfig, Images, read_images
 from image_student import ImageClassifier
+from image_table import four
 from matplotlib.figure import Figure
 from pictures import draw_classes
 from pydantic import BeforeValidator, Field
@@ -78,7 +79,7 @@ def build(config: Any, accelerator: Accelerator) -> Classification:  # noqa: ANN
     train = parts["train"]
     student = STUDENTS[config.model.kind](config.model, train.images, train.labels, len(names))
     start_from(student, config.model.weights)
-    return Classification(student, names, **parts)
+    return Classification(student, names, *four(parts))
 
 
 if __name__ == "__main__":

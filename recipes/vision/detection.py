@@ -15,6 +15,7 @@ from box_data import BoxDataConfig, BoxTable, Variation, read_boxes
 from box_measures import AnswerConfig, answered_boxes, average_precision, true_boxes
 from extras import needs
 from first_weights import start_from
+from image_table import four
 from matplotlib.figure import Figure
 from pictures import draw_boxes
 from pydantic import Field, model_validator
@@ -89,7 +90,7 @@ def build(config: Any, accelerator: Accelerator) -> Detection:  # noqa: ANN401
         name: BoxTable(part, student.grid, config.data.vary if name == "train" else still)
         for name, part in parts.items()
     }
-    return Detection(student, names, config.answers, **tables)
+    return Detection(student, names, config.answers, *four(tables))
 
 
 if __name__ == "__main__":

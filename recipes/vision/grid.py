@@ -21,7 +21,7 @@ from statistics import mean, stdev
 from typing import Any, Literal
 
 from pydantic import Field
-from vision_run import CONFIG_NAMES, MANIFEST, REPORT, VisionConfig, run
+from vision_run import CONFIG_NAMES, REPORT, VisionConfig, run
 
 from aes_dynloss import ConfigError
 from aes_dynloss.cli.main import log_to_stderr, run_command
@@ -30,7 +30,7 @@ from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, v
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG, episode_figures
 from aes_dynloss.training.grid import Cell, grid_precision
-from aes_dynloss.training.run_folder import METRICS, TEACHER
+from aes_dynloss.training.run_folder import MANIFEST, METRICS, TEACHER
 
 HERE = Path(__file__).parent
 

@@ -127,7 +127,7 @@ def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence
         DataError: The source holds no such images, or only those of one class.
     """
     names, train, test = _read(config.source)
-    if len(train.labels.unique()) < 2:
+    if len(train.labels.unique()) < 2:  # type: ignore[no-untyped-call]
         raise DataError(f"All training images of {config.source} are of one class, expected two or more.")
     parts = apart(
         train.labels.numpy(),
@@ -143,7 +143,7 @@ def read_images(config: ImageDataConfig, device: torch.device) -> tuple[Sequence
     train = replace(tables["train"], padding=config.padding, flip=config.flip)
     if trusted is not None:
         train = replace(train, trusted=torch.from_numpy(trusted).to(device))
-        tables["teacher_dev"] = train.select(train.trusted_rows)
+        tables["teacher_dev"] = train.select(np.flatnonzero(trusted))
     return names, {**tables, "train": train, "test": Images(test.images.to(device), test.labels.to(device))}
 
 
@@ -179,8 +179,8 @@ def _read(source: str) -> tuple[Sequence[str], Images, Images]:
             parts = [torchvision.datasets.CIFAR10(folder, train=train) for train in (True, False)]
         except RuntimeError as error:  # incomplete, or not as it was downloaded
             raise DataError(f"data.source: {folder}: {error} Download it again, whole.") from None
-        tables = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts]
-        return parts[0].classes, *tables
+        images = [Images(torch.from_numpy(p.data).permute(0, 3, 1, 2), torch.tensor(p.targets)) for p in parts]
+        return parts[0].classes, *images
     known = sorted(folder.glob("*.parquet"))
     files = [[path for path in known if re.search(rf"(?<![a-z]){part}", path.name)] for part in ("train", "test")]
     if [len(paths) for paths in files] != [1, 1]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sized
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss import DataError
+from aes_dynloss.teaching.student import Batch
+
+Table = TypeVar("Table", bound="ImageTable")
 
 RATERS = ("trusted", "untrusted")  # by the numbers that targets have beside them, see ImageTable.trusted_rows
 
@@ -31,6 +36,15 @@ class ImageTable(Sized):
     def sequences(self) -> NDArray[np.int64]:
         """One each."""
         return np.ones(len(self), dtype=np.int64)
+
+    @abstractmethod
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The images in these rows."""
+
+
+def four(parts: Mapping[str, Table]) -> tuple[Table, Table, Table, Table]:
+    """The tables train, teacher_dev, dev and test."""
+    return parts["train"], parts["teacher_dev"], parts["dev"], parts["test"]
 
 
 def check_numbering(numbers: Collection[int], where: Callable[[int], str], remedy: str) -> None:

@@ -50,7 +50,8 @@ def misread(labels: Labels, matrix: Matrix, random: np.random.Generator) -> Labe
     """
     levels = matrix.cumsum(axis=1)
     levels[:, -1] = 1.0  # sums of many parts may fall short of it
-    return (random.random(len(labels))[:, None] >= levels[labels]).sum(axis=1)
+    read: NDArray[np.int64] = (random.random(len(labels))[:, None] >= levels[labels]).sum(axis=1)
+    return read
 
 
 def choose_trusted(count: int, trusted: int, random: np.random.Generator) -> NDArray[np.bool_]:

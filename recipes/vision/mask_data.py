@@ -221,6 +221,6 @@ def _read(
 
 
 def _check_labelled(masks: Tensor, least: int, where: str) -> None:
-    count = len(masks[masks != VOID].unique())
+    count = len(masks[masks != VOID].unique())  # type: ignore[no-untyped-call]
     if count < least:
         raise DataError(f"{where}: the masks name {count} classes, expected {least} or more. Look at data.void.")

@@ -102,15 +102,16 @@ class PyramidNetwork(ImageStudent):
             layers, into = _dilated_resnet18(config.pretrained), 512
         self.backbone = nn.Sequential(layers)
         pooling, hidden = PyramidPooling(into), into // 2
+        first = nn.Conv2d(pooling.out, hidden, 3, 1, 1, bias=False)
         self.head = nn.Sequential(
             pooling,
-            nn.Conv2d(pooling.out, hidden, 3, 1, 1, bias=False),
+            first,
             BatchNorm(hidden),
             nn.ReLU(),
             nn.Dropout2d(config.dropout),
             nn.Conv2d(hidden, classes, 1),
         )
-        nn.init.kaiming_normal_(self.head[1].weight, nonlinearity="relu")
+        nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
         self.set_moments(*input_moments(config.backbone, images))
         counts = torch.bincount(masks[masks >= 0], minlength=classes)
         self.set_chance_error(1.0 - counts.max() / counts.sum())
@@ -123,7 +124,7 @@ class PyramidNetwork(ImageStudent):
     def full_size(self, outputs: Tensor) -> Tensor:
         """Outputs, (B, classes * h * w), to the logits of each pixel, (B, classes, H, W)."""
         coarse = [-(-side // STRIDE) for side in self._size]
-        maps = outputs.unflatten(1, (self._classes, *coarse))
+        maps = outputs.unflatten(1, (self._classes, *coarse))  # type: ignore[no-untyped-call]
         # Not grid_sample at the wanted places alone: that has no second derivative.
         return functional.interpolate(maps, self._size, mode="bilinear", align_corners=False)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from first_weights import start_from
+from image_table import four
 from mask_data import MaskDataConfig, Masks, read_masks
 from matplotlib.figure import Figure
 from pictures import draw_masks
@@ -109,7 +110,7 @@ def build(config: Any, accelerator: Accelerator) -> Segmentation:  # noqa: ANN40
     torch.manual_seed(config.training.seed)
     student = PyramidNetwork(config.model, parts["train"].images, parts["train"].masks, len(names))
     start_from(student, config.model.weights)
-    return Segmentation(student, names, **parts)
+    return Segmentation(student, names, *four(parts))
 
 
 if __name__ == "__main__":

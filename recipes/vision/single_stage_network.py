@@ -81,13 +81,10 @@ class SingleStageNetwork(ImageStudent):
         for name, layer in trunk.items():
             self.add_module(name, layer)
         self._trunk = list(trunk)
-        self.head = nn.Sequential(
-            nn.Conv2d(into, into, 3, 1, 1, bias=False),
-            BatchNorm(into),
-            nn.ReLU(),
-            nn.Conv2d(into, config.anchors * (CLASSES + classes), 1),
-        )
-        self._start_head()
+        first = nn.Conv2d(into, into, 3, 1, 1, bias=False)
+        last = nn.Conv2d(into, config.anchors * (CLASSES + classes), 1)
+        self.head = nn.Sequential(first, BatchNorm(into), nn.ReLU(), last)
+        self._start_head(first, last)
         real = known.labels >= 0
         boxes = known.boxes[real]
         self.register_buffer("sizes", anchor_sizes(boxes[:, 2:] - boxes[:, :2], config.anchors))
@@ -114,7 +111,7 @@ class SingleStageNetwork(ImageStudent):
 
     def elements(self, outputs: Tensor, targets: Tensor, groups: Tensor) -> Elements:  # noqa: ARG002
         """M elements of the boxes' classes and N of the anchors' objectness, and the boxes' places beside them."""
-        raw = outputs.unflatten(1, (len(self.priors), CLASSES + self.classes))
+        raw = outputs.unflatten(1, (len(self.priors), CLASSES + self.classes))  # type: ignore[no-untyped-call]
         matched = Matched.unpacked(targets, len(self.priors))
         real = matched.labels >= 0
         anchors = matched.anchors.clamp(min=0)
@@ -145,15 +142,15 @@ class SingleStageNetwork(ImageStudent):
         """The trunk's layers, and the head."""
         return [(name, self.get_submodule(name)) for name in (*self._trunk, "head")]
 
-    def _start_head(self) -> None:
-        first, last = self.head[0], self.head[3]
+    def _start_head(self, first: nn.Conv2d, last: nn.Conv2d) -> None:
         nn.init.kaiming_normal_(first.weight, nonlinearity="relu")
-        nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)
+        weight, bias = last.parameters()
+        nn.init.normal_(weight, std=0.01)
+        nn.init.zeros_(bias)
         # Nearly all anchors are background: begin there, or their sum drowns all else at first.
         with torch.no_grad():
             first_logit = torch.tensor(FIRST_OBJECTNESS).logit()
-            last.bias.view(self._config.anchors, -1)[:, OBJECTNESS] = first_logit
+            bias.view(self._config.anchors, -1)[:, OBJECTNESS] = first_logit
 
     def _chance(self, labels: Tensor, images: int) -> Tensor:
         """What `no object` everywhere and the commonest class for every box get wrong, as elements are weighted."""

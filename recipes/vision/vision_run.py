@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from accelerate import Accelerator
-from image_table import RATERS, ImageTable
+from image_table import RATERS, Table
 from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
@@ -65,9 +65,11 @@ class VisionConfig(ConfigModel):
     def _usual_measure(cls, values: Any) -> Any:  # noqa: ANN401 - whatever a configuration holds
         """A teacher of classes lowers what its paper lowers; the core's own default is for scores."""
         teacher = values.get("teacher") if isinstance(values, dict) else None
-        kind = teacher.get("kind") if isinstance(teacher, dict) else None
+        if not isinstance(teacher, dict) or "measure" in teacher:
+            return values
+        kind = teacher.get("kind")
         usual = _USUAL_MEASURES.get(kind) if isinstance(kind, str) else None
-        if usual is None or "measure" in teacher:
+        if usual is None:
             return values
         return {**values, "teacher": {**teacher, "measure": usual}}
 
@@ -92,25 +94,31 @@ class VisionConfig(ConfigModel):
         return self
 
 
-class Task(Protocol):
-    """A student and its data."""
+class Task(Protocol[Table]):
+    """A student and its data: ``train``, ``teacher_dev``, ``dev`` and ``test``."""
 
-    student: Student
-    classes: int
     select_by: str
-    train: ImageTable
-    teacher_dev: Examples
-    dev: Examples
-    test: Examples
+    train: Table
+    teacher_dev: Table
+    dev: Table
+    test: Table
 
-    def measures(self, outputs: Tensor, examples: Examples) -> dict[str, float]:
+    @property
+    def student(self) -> Student:
+        """What is trained."""
+
+    @property
+    def classes(self) -> int:
+        """Their number."""
+
+    def measures(self, outputs: Tensor, examples: Table) -> dict[str, float]:
         """Measures of a student's outputs, (N, D), for a whole table; ``select_by`` is among them; higher is better."""
 
-    def draw(self, outputs: Tensor, examples: Examples) -> Figure:
+    def draw(self, outputs: Tensor, examples: Table) -> Figure:
         """Predictions beside labels for the first few examples."""
 
 
-Build = Callable[[Any, Accelerator], Task]
+Build = Callable[[Any, Accelerator], Task[Any]]
 
 
 def run(
@@ -147,7 +155,7 @@ def run(
 
 def _train_and_test(
     accelerator: Accelerator,
-    task: Task,
+    task: Task[Any],
     config: Any,  # noqa: ANN401
     folder: Path,
     *,
@@ -201,7 +209,7 @@ def check_bins(teacher: TeacherConfig | None, classes: int) -> None:
         )
 
 
-def _outputs(accelerator: Accelerator, task: Task, examples: Examples, size: int) -> Tensor:
+def _outputs(accelerator: Accelerator, task: Task[Any], examples: Examples, size: int) -> Tensor:
     outputs = predict(accelerator, task.student.as_module(), examples, tokens=None, size=size)
     if not bool(outputs.isfinite().all()):
         raise TrainingError(
@@ -211,7 +219,7 @@ def _outputs(accelerator: Accelerator, task: Task, examples: Examples, size: int
     return outputs
 
 
-def _measured(accelerator: Accelerator, task: Task, size: int) -> Mapping[str, float]:
+def _measured(accelerator: Accelerator, task: Task[Any], size: int) -> Mapping[str, float]:
     return task.measures(_outputs(accelerator, task, task.dev, size), task.dev)
 
 

@@ -106,6 +106,10 @@ def test_criteria_of_ones_own_and_features_from_a_table(programme):
         (["run", "spring.csv", "--feature", "spelling"], "predictions_test.csv has no column 'spelling'"),
         (["run", "spring.csv", "--human", "human_few.csv"], "must hold the same essays"),
         (
+            ["run", "spring.csv", "--human", "human_high.csv"],
+            "Row 3 of human_high.csv (essay 'a0'): reference 9 is no score point of prompt a's range 1 to 6",
+        ),
+        (
             ["run", "spring.csv", "--human", "human_spring.csv", "--human", "human_spring.csv"],
             "2 --human for 1 NEW_SCORES",
         ),
@@ -123,6 +127,8 @@ def test_bad_input_is_told_in_one_message_and_leaves_nothing(programme, words, m
     scores.assign(score=9).to_csv("high.csv", index=False)
     scores.drop(columns=["raw", "score"]).to_csv("unscored.csv", index=False)
     pd.DataFrame({"essay_id": ["unknown"], "prompt_id": "a", "reference": 3}).to_csv("human_few.csv", index=False)
+    high = {"essay_id": ["a1", "a0"], "prompt_id": "a", "reference": [3, 9]}
+    pd.DataFrame(high).to_csv("human_high.csv", index=False)
     (programme / "empty").mkdir()
     (programme / "bare/model").mkdir(parents=True)
     (programme / "bare/model/config.json").write_bytes((programme / "run/model/config.json").read_bytes())

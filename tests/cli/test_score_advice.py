@@ -266,7 +266,7 @@ def test_probabilities_are_named_after_score_points(tmp_path, monkeypatch, span,
     assert float(row["certainty"]) == pytest.approx(row["probabilities"][f"{row['score']:.12g}"])
 
 
-def test_a_text_for_review_that_no_cell_of_a_workbook_holds_is_refused_with_its_window(place, tmp_path, monkeypatch):
+def test_a_text_for_review_that_no_cell_of_a_workbook_holds_is_refused_before_scoring(place, tmp_path, monkeypatch):
     monkeypatch.setattr(module.score_essays, "__kwdefaults__", module.score_essays.__kwdefaults__ | {"window": 2})
     rows = [
         {"essay_id": f"{n}", "prompt_id": PROMPTS[0], "text": "lon\u200b " * (7000 if n == 3 else 2)} for n in range(9)
@@ -275,4 +275,8 @@ def test_a_text_for_review_that_no_cell_of_a_workbook_holds_is_refused_with_its_
     outcome = command(*words, "--review", tmp_path / "review.xlsx")
     assert outcome.code == 2
     assert "--review, essay 3: a text of 35000 characters, and a cell of .xlsx holds 32767" in outcome.error
+    assert {path.name for path in tmp_path.iterdir()} == {"long.csv"}
+    words = ("score", place / "regression", "-", *words[3:], "--review", tmp_path / "review.xlsx")
+    piped = command(*words, stdin=(tmp_path / "long.csv").read_bytes())
+    assert (piped.code, piped.error) == (2, outcome.error)
     assert len(list(tmp_path.glob("scores.csv.parts/[0-9]*.json"))) == 1

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from command_line import command
 from essay_files import write_rows
@@ -133,6 +135,51 @@ def test_a_folder_of_scores_is_measured_as_its_tables_in_one(place, tmp_path, mo
 
 def keys(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("essay_id", "prompt_id")}
+
+
+def empty(path: Path) -> Path:
+    """A table of the columns of `made_up` essays without rows."""
+    none = pd.DataFrame(made_up(1, 1))[:0]
+    if path.suffix == ".parquet":
+        none.to_parquet(path, index=False)
+    else:
+        path.write_text("" if path.suffix == ".jsonl" else none.to_csv(index=False))
+    return path
+
+
+@pytest.mark.parametrize("words", [(), ("--keep-columns",)])
+def test_parts_without_rows_have_scores_without_rows(place, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    write_parts(Path("in"), ["b.csv", "c.csv"])
+    assert run(place, Path("in").resolve(), Path("whole"), *words).code == 0
+    for name in ("a.csv", "d.jsonl", "e.parquet", "f.csv"):
+        empty(Path("in", name))
+    files = ("--review", "review.csv", "--audit", "audit.jsonl")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)  # the window of a.csv, those of b.csv
+        assert run(place, Path("in").resolve(), Path("out"), *files, *words).code == 130
+    outcome = run(place, Path("in").resolve(), Path("out"), *files, *words, "--resume")
+    assert (outcome.code, "4 of 6 parts have no rows." in outcome.err) == (0, True), outcome.err
+    with_rows = {name: content for name, content in products(Path("out")).items() if name in {"b.csv", "c.csv"}}
+    assert with_rows == products(Path("whole"))
+    header = Path("out/b.csv").read_text().splitlines()[0]
+    assert Path("out/a.csv").read_text() == Path("out/f.csv").read_text() == f"{header}\n"
+    assert Path("out/d.jsonl").read_bytes() == b""
+    scores = pq.read_table("out/e.parquet")
+    assert (scores.num_rows, scores.column_names) == (0, header.split(","))
+    assert command("verify", "out", "in").code == 0
+    assert [line["essay_id"] for line in entries(Path("audit.jsonl"))] == [str(n) for n in range(1, 41)]
+    write_rows(Path("human.csv"), [{**keys(row), "reference": n % 6 + 1} for n, row in enumerate(made_up(1, 40))])
+    for name in ("out", "whole"):
+        assert command("evaluate", name, "--references", "human.csv", "-o", f"report_{name}").code == 0
+    assert Path("report_out/report.csv").read_bytes() == Path("report_whole/report.csv").read_bytes()
+
+
+def test_a_folder_without_any_rows_is_refused(place, tmp_path):
+    (tmp_path / "in").mkdir()
+    empty(tmp_path / "in" / "a.csv"), empty(tmp_path / "in" / "b.jsonl")
+    refused = run(place, tmp_path / "in", tmp_path / "out")
+    assert (refused.code, "No table of the folder" in refused.error) == (2, True)
 
 
 def test_a_folder_of_txt_is_one_input_as_ever(place, tmp_path):
@@ -275,7 +322,7 @@ def test_parts_beyond_the_first_faults_are_named_too(place, tmp_path, monkeypatc
     monkeypatch.setattr(part_folder, "_SHOWN", 1)
     parts = write_parts(tmp_path / "in", ["a.csv", "b.csv", "c.csv", "d.csv"])
     for part in parts[1:]:
-        part.write_text("essay_id,prompt_id,text\n")
+        part.write_text("essay_id,prompt_id,words\n1,a,otter\n")
     refused = run(place, tmp_path / "in", tmp_path / "out")
     assert refused.error.splitlines()[2] == "and c.csv, d.csv"
 
@@ -303,6 +350,15 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_anything_is_read(place
     refused = run(place, "in", tmp_path / "out", "--review", tmp_path / "new" / "review.csv")
     assert (refused.code, f"{tmp_path} cannot be written to. Choose another --review" in refused.error) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_text_that_no_cell_of_a_workbook_holds_is_a_fault_of_its_part(place, tmp_path):
+    parts = write_parts(tmp_path / "in", ["a.csv", "b.jsonl"])
+    write_rows(parts[1], [{**made_up(1, 1)[0], "text": "long " * 7000}])
+    refused = run(place, tmp_path / "in", tmp_path / "out", "--review", tmp_path / "review.xlsx")
+    assert refused.code == 2
+    assert refused.error.splitlines()[1].startswith("b.jsonl: --review, essay 1: a text of 35000 characters")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 def nothing(place: Path, tmp_path: Path) -> None:

@@ -90,9 +90,15 @@ def test_the_prompt_column_may_be_in_either_file(joined):
         (PREDICTIONS, "essay_id,reference\na,5\nb,x\nc,0\n", r"Row 3 of r.csv \(essay 'b'\): reference 'x' is not"),
         (
             PREDICTIONS,
-            "essay_id,reference\na,5\nb,7\nc,0\n",
-            r"essay .b.\): reference 7 \(in r.csv\) is no",
+            "essay_id,reference\nc,0\na,5\n\nb,7\n",
+            r"^Row 5 of r.csv \(essay 'b'\): reference 7 is no score point of prompt 1's range 1 to 6",
         ),
+        (
+            PREDICTIONS,
+            "essay_id,reference,second_reference\nc,0,\na,5,9\nb,3,\n",
+            r"^Row 3 of r.csv \(essay 'a'\): second_reference 9 is no score point",
+        ),
+        (PREDICTIONS, "essay_id,reference\nc,0\nb,3\na,1e51\n", r"^Row 4 of r.csv \(essay 'a'\): reference 1e\+51 is"),
         (PREDICTIONS, "essay_id,human\na,5\nb,3\nc,0\n", HUMAN),
         (
             "essay_id,reference,score\na,5,4\n",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -74,3 +75,17 @@ def test_what_killed_processes_left(tmp_path):
         (tmp_path / name).write_text("half")
     assert [path.name for path in leftovers_of(tmp_path / "t.csv")] == [".t.csv.123.tmp"]
     assert sorted(path.name for path in leftovers(tmp_path)) == [".t.csv.123.tmp", ".t.csv2.123.tmp"]
+
+
+def test_the_next_writer_removes_what_dead_processes_left_and_nothing_else(tmp_path):
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    with atomic_file(tmp_path / "t.csv") as temporary:
+        temporary.write_text("first")
+    of_dead, of_live = (temporary.name.replace(f".{os.getpid()}.", f".{one}.") for one in (dead.pid, os.getppid()))
+    of_another_file, of_another_machine = of_dead.replace("t.csv", "t.csv.2"), f".t.csv.{dead.pid}.0badf00d.tmp"
+    kept = {of_live, of_another_file, of_another_machine}
+    for name in (of_dead, *kept):
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "t.csv", "second")
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", *kept}

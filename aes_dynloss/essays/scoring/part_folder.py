@@ -16,7 +16,6 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,7 @@ from uuid import uuid4
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.model_folder import CONFIG
-from aes_dynloss.essays.model.protocol import Scorer
+from aes_dynloss.essays.model.protocol import Scorer, known_prompts
 from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.trait_rows import Asked
 from aes_dynloss.essays.scoring.audit import ScoreAudit
@@ -37,10 +36,12 @@ from aes_dynloss.essays.scoring.resume import SUFFIX, OneProcess, ScoreParts, sc
 from aes_dynloss.essays.scoring.run import (
     AUDIT,
     COUNTS,
+    KEPT,
     REVIEW,
     ReviewSheet,
     ScoreCounts,
     ScoreOptions,
+    quiet,
     review_kinds,
     run_settings,
     saved_window,
@@ -51,7 +52,7 @@ from aes_dynloss.essays.scoring.run import (
     warn_unless_certain,
     write_windows,
 )
-from aes_dynloss.essays.scoring.score import WINDOW, duplicate_finder, prompts_of, warn_of_blank_intervals
+from aes_dynloss.essays.scoring.score import WINDOW, ScoredWindow, duplicate_finder, prompts_of, warn_of_blank_intervals
 from aes_dynloss.essays.screening.duplicates import KnownDuplicates, hash_texts
 from aes_dynloss.essays.screening.kinds import Advisory
 from aes_dynloss.progress import Progress
@@ -59,6 +60,8 @@ from aes_dynloss.tables.atomic import file_sha256, leftovers, publish
 from aes_dynloss.tables.formats import iterate_rows
 from aes_dynloss.tables.provenance import PROVENANCE, Provenance, sealed
 from aes_dynloss.training.config import Precision
+
+logger = logging.getLogger(__name__)
 
 # Runs a function on each of some items; results come in the order of the items. The built-in ``map`` is one.
 Engine = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -189,7 +192,7 @@ class Survey:
 
     Args:
         sha256: Of the table.
-        columns: Those of its columns that are looked for.
+        columns: Those of its columns that are looked for; none where it has no rows.
         essays: Its essays without their texts.
         hashes: Those of the texts, see `hash_texts`; none where they are not asked for.
         fault: Why it cannot be read; empty where it can.
@@ -204,16 +207,17 @@ class Survey:
 
 def survey_part(part: Part) -> Survey:
     """Read a part for the first time, whole."""
-    reading = part.scoring.reading
+    scoring, reading = part.scoring, part.scoring.reading
     try:
-        with _quiet():
-            _, row = next(iterate_rows(part.path, encoding=reading.encoding, quoting=reading.quoting), (0, {}))
+        with quiet():
             essays: list[UnscoredEssay] = []
             hashes: list[int | None] = []
-            stream = reading.essays(part.path)
+            stream = that_fit(reading.essays(part.path), scoring.form_of(part.path), scoring.options, scoring.review)
             while chunk := list(itertools.islice(stream, WINDOW)):
                 essays += [essay._replace(text="", features={}, kept={}) for essay in chunk]
                 hashes += hash_texts([essay.text for essay in chunk]) if part.hashed else []
+            rows = iterate_rows(part.path, encoding=reading.encoding, quoting=reading.quoting)
+            _, row = next(rows) if essays else (0, {})
         known = reading.columns
         columns = tuple(name for name in (known.essay_id, known.prompt_id) if name in row)
         return Survey(file_sha256(part.path), columns, essays, hashes)
@@ -229,7 +233,7 @@ def score_part(part: Part) -> ScoreCounts:
     """
     scoring, options = part.scoring, part.scoring.options
     target, form = part.scored, scoring.form_of(part.path)
-    with _quiet(), score_parts(OneProcess(), target, {}, resume=True, keep=True, patience=_PATIENCE) as (windows, done):
+    with quiet(), score_parts(OneProcess(), target, {}, resume=True, keep=True, patience=_PATIENCE) as (windows, done):
         if not target.exists():
             if file_sha256(part.path) != part.sha256:
                 raise DataError(f"{part} was changed while its folder was scored. Start again with --force.")
@@ -237,11 +241,14 @@ def score_part(part: Part) -> ScoreCounts:
                 scoring.scorer(), scoring.reading.essays(part.path), options.precision
             )
             known = None if part.duplicates is None else KnownDuplicates(part.duplicates)
-            scored = scored_windows(
-                scorer, that_fit(essays, form, options), options, done=done, duplicates=known, progress=None, warn=False
-            )
+            scored = scored_windows(scorer, essays, options, done=done, duplicates=known, progress=None, warn=False)
+            if not part.essays:
+                scored = iter([] if done else [_without_essays(scorer, options)])
             for number, window in enumerate(scored, start=len(done)):
-                windows.put(number, saved_window(scorer, window, options, scoring.review, scoring.audit))
+                saved = saved_window(scorer, window, options, scoring.review, scoring.audit)
+                if not window.essays:
+                    saved[KEPT] = {column: [] for column in scoring.reading.kept_without_rows(part.path)}
+                windows.put(number, saved)
             write_windows(windows, form, target, options, score_kinds(scorer, long=options.long))
         counts = ScoreCounts()
         for one in windows.tables(COUNTS):
@@ -249,16 +256,11 @@ def score_part(part: Part) -> ScoreCounts:
     return counts
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let what readers and scorers say of each part go; this process says it once, of all."""
-    own = logging.getLogger("aes_dynloss")
-    level = own.level
-    own.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        own.setLevel(level)
+def _without_essays(scorer: Scorer, options: ScoreOptions) -> ScoredWindow:
+    """A window without essays that has the columns of any other: those of a made-up essay, which is taken out."""
+    made_up = UnscoredEssay("", known_prompts(scorer)[0], "", dict.fromkeys(scorer.own_features, 0.0))
+    window = next(scored_windows(scorer, [made_up], options, progress=None, warn=False))
+    return ScoredWindow({column: [] for column in window.columns}, [], [], [])
 
 
 def score_folder(
@@ -351,8 +353,9 @@ def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, sco
         try:
             if survey.fault:
                 raise DataError(survey.fault)
-            columns = survey.columns if columns is None else columns
-            _check_columns(survey.columns, columns)
+            if survey.essays:
+                columns = survey.columns if columns is None else columns
+                _check_columns(survey.columns, columns)
             prompt_ids = prompts_of(scorer, survey.essays)
         except DataError as error:
             faults[str(part)] = f"{part}: {error}"
@@ -370,6 +373,9 @@ def _surveyed(scoring: FolderScoring, paths: Sequence[Path], engine: Engine, sco
             f"{len(faults)} of {len(parts)} parts cannot be read, and none was scored. Mend them, or move them away.\n"
             f"{listed}" + (f"\nand {others}" if others else "")
         )
+    without = sum(not part.essays for part in found)
+    if without:
+        logger.info("%d of %d parts have no rows.", without, len(found))
     warn_of_blank_intervals(scorer, set(Asked.of(scorer.prompts, sorted(prompts)).scales), options.coverage)
     if scoring.review is not None and scoring.review.unsure > 0:
         warn_unless_certain(scorer)

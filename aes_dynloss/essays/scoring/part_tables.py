@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Columns
 from aes_dynloss.essays.data.readers import UnscoredEssay, columns_to_score, iterate_unscored
+from aes_dynloss.tables.columns import ID_COLUMNS
 from aes_dynloss.tables.csv_jsonl import Quoting
-from aes_dynloss.tables.formats import SUFFIXES
+from aes_dynloss.tables.formats import SUFFIXES, iterate_rows
 from aes_dynloss.tables.provenance import PROVENANCE
+from aes_dynloss.tables.rows import NoRowsError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class Reading:
     """How the parts are read, as :func:`aes_dynloss.essays.data.readers.iterate_unscored` takes it.
 
     Args:
-        columns: Names of the columns, those of the first part where they have no usual names.
+        columns: Names of the columns, those of the first part with rows where they have no usual names.
         prompt: The one prompt of tables without a column of prompts.
         encoding: Of text files.
         quoting: Of csv and tsv.
@@ -68,27 +71,42 @@ class Reading:
     keep: bool = False
 
     def essays(self, part: Path) -> Iterator[UnscoredEssay]:
-        """The essays of a part."""
-        return iterate_unscored(str(part), **vars(self))
+        """The essays of a part; none where it has no rows."""
+        with suppress(NoRowsError):
+            yield from iterate_unscored(str(part), **vars(self))
+
+    def kept_without_rows(self, part: Path) -> list[str]:
+        """The columns that stand behind the scores of a part without rows."""
+        try:
+            next(iterate_rows(part, encoding=self.encoding, quoting=self.quoting))
+        except NoRowsError as error:
+            ids = {self.columns.essay_id, self.columns.prompt_id} & {*ID_COLUMNS}
+            return [column for column in error.columns if self.keep and column not in ids]
+        return []
 
     def plain(self) -> dict[str, Any]:
         """The same as plain values."""
         return vars(self) | {"columns": self.columns.model_dump(), "features": list(self.features)}
 
 
-def first_columns(path: Path, named: Mapping[str, str], say: Callable[[str], None], reading: Reading) -> Reading:
-    """The reading of all parts, with the columns that the first one has.
+def first_columns(
+    parts: Sequence[Path], named: Mapping[str, str], say: Callable[[str], None], reading: Reading
+) -> Reading:
+    """The reading of all parts, with the columns of the first one that has rows.
 
     Args:
-        path: The first part.
+        parts: The tables.
         named: Columns that the user named.
         say: Is told of each column that was found, and why.
         reading: How the parts are read else.
 
     Raises:
-        DataError: It cannot be read, or it remains open which column is the text.
+        DataError: It cannot be read, it remains open which column is the text, or no part has rows.
     """
-    columns = columns_to_score(str(path), named, say=say, encoding=reading.encoding, quoting=reading.quoting)
-    reading = replace(reading, columns=columns)
-    next(reading.essays(path), None)  # the reader says what is missing
-    return reading
+    for path in parts:
+        with suppress(NoRowsError):
+            columns = columns_to_score(str(path), named, say=say, encoding=reading.encoding, quoting=reading.quoting)
+            found = replace(reading, columns=columns)
+            if next(found.essays(path), None) is not None:  # the reader says what is missing
+                return found
+    raise DataError(f"No table of the folder {parts[0].parent} has rows. Name a folder with essays.")

@@ -9,6 +9,7 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,7 @@ def score_to_files(
     settings = run_settings(output, options, model_digest, review, audit)
     others = [] if review is None else [review.path]
     with score_parts(processes, output, settings, others=others, resume=resume, force=force) as (parts, done):
-        windows = scored_windows(scorer, that_fit(essays, form, options), options, done=done)
+        windows = scored_windows(scorer, that_fit(essays, form, options, review), options, done=done)
         if not processes.is_main_process:
             deque(windows, maxlen=0)  # other processes only help to score
             return ScoreCounts()
@@ -311,13 +312,42 @@ def scored_windows(
     )
 
 
-def that_fit(essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions) -> Iterator[UnscoredEssay]:
-    """The same essays; those with a cell that a workbook does not hold are refused as they come, not after the last."""
+def that_fit(
+    essays: Iterable[UnscoredEssay], form: str, options: ScoreOptions, review: ReviewSheet | None
+) -> Iterator[UnscoredEssay]:
+    """The same essays; one that a workbook which is to be written could not hold is refused as it comes."""
     for essay in essays:
         for cell in essay.kept.values() if form == "xlsx" and options.keep_columns else ():
             if isinstance(cell, str):
                 refuse_long_text(cell, f"--keep-columns, essay {essay.essay_id}")
+        if review is not None and review.form == "xlsx":  # whether it is for review is known only once it is scored
+            refuse_long_text(essay.text, f"--review, essay {essay.essay_id}")
         yield essay
+
+
+def check_fit(
+    read: Callable[[], Iterable[UnscoredEssay]], form: str, options: ScoreOptions, review: ReviewSheet | None
+) -> None:
+    """Read all essays before the first is scored, where a workbook might not hold one of them.
+
+    Raises:
+        DataError: There is such an essay, or one cannot be read.
+    """
+    if (form == "xlsx" and options.keep_columns) or (review is not None and review.form == "xlsx"):
+        with quiet():
+            deque(that_fit(read(), form, options, review), maxlen=0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let what readers and scorers say in the log go, short of errors: it is said elsewhere, once."""
+    own = logging.getLogger("aes_dynloss")
+    level = own.level
+    own.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
 
 
 def saved_window(
@@ -329,9 +359,7 @@ def saved_window(
     if options.keep_columns:
         part[KEPT] = _kept_columns(window)
     if review is not None:
-        part[REVIEW] = rows = review_columns(scorer, window, review.unsure)
-        for essay_id, text in zip(rows["essay_id"], rows["text"], strict=True) if review.form == "xlsx" else ():
-            refuse_long_text(text, f"--review, essay {essay_id}")
+        part[REVIEW] = review_columns(scorer, window, review.unsure)
     if audit is not None:
         part[AUDIT] = audit.entries(window)
     return part

@@ -144,8 +144,9 @@ def measure(
 
 
 def _with_means(by_prompt: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    prompts = {prompt: {"mean": fmean(folds.values()), "folds": folds} for prompt, folds in by_prompt.items()}
-    return {"mean": fmean(entry["mean"] for entry in prompts.values()), "prompts": prompts}
+    means = {prompt: fmean(folds.values()) for prompt, folds in by_prompt.items()}
+    prompts = {prompt: {"mean": means[prompt], "folds": folds} for prompt, folds in by_prompt.items()}
+    return {"mean": fmean(means.values()), "prompts": prompts}
 
 
 def write_results(

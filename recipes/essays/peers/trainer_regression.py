@@ -135,8 +135,8 @@ def predict_by_trainer(setting: Setting, essays: EssayTable, fold: PromptFold) -
             data_collator=DataCollatorWithPadding(tokenizer=tokenizer),
         )
         trainer.train()
-        dev, test = (trainer.predict(tokenized(rows)).predictions[:, 0] for rows in (fold.dev, fold.test))
-    return np.asarray(dev, dtype=np.float64), np.asarray(test, dtype=np.float64)
+        dev, test = (np.asarray(trainer.predict(tokenized(rows)).predictions)[:, 0] for rows in (fold.dev, fold.test))
+    return dev.astype(np.float64), test.astype(np.float64)
 
 
 def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) -> tuple[Values, Values]:
@@ -151,16 +151,18 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
     from aes_dynloss.essays.finetune.run import run_finetuning
     from aes_dynloss.tables.formats import read_cells
 
-    config = FinetuneConfig(
-        data={
-            "source": str(asap_file(setting.data)),
-            "format": "asap",
-            "keep_prompts": [fold.prompt],
-            "split": {"folds_dir": str(fold_folder(setting.data, fold.fold))},
-        },
-        model={"encoder": setting.encoder},
-        training={"epochs": setting.epochs, "learning_rate": setting.rate, "batch_size": setting.batch},
-        evaluation={"floors": False, "page": False},
+    config = FinetuneConfig.model_validate(
+        {
+            "data": {
+                "source": str(asap_file(setting.data)),
+                "format": "asap",
+                "keep_prompts": [fold.prompt],
+                "split": {"folds_dir": str(fold_folder(setting.data, fold.fold))},
+            },
+            "model": {"encoder": setting.encoder},
+            "training": {"epochs": setting.epochs, "learning_rate": setting.rate, "batch_size": setting.batch},
+            "evaluation": {"floors": False, "page": False},
+        }
     )
     ids = np.array(essays.essay_ids)
     with tempfile.TemporaryDirectory() as folder:
