@@ -174,6 +174,11 @@ class Monitor(Entry, kw_only=True):
         return self.administrations[-1]
 
     @property
+    def prompts(self) -> list[str]:
+        """The prompts of what is compared on it."""
+        return list(dict.fromkeys(one.prompt for one in self.last.compared))
+
+    @property
     def traits(self) -> list[str]:
         """The traits whose scores are compared on it; none where essays have one score."""
         return list(dict.fromkeys(one.trait for one in self.last.compared if one.trait is not None))
@@ -297,7 +302,7 @@ def monitored_traits(monitor: Monitor) -> Table:
     for trait in monitor.traits:
         compared = [one for one in monitor.last.compared if one.trait == trait]
         whole = [one for one in compared if one.group is None]
-        cells = [_furthest(name, whole, many=len({one.prompt for one in whole}) > 1) for name in DRIFT_CRITERIA]
+        cells = [_furthest(name, whole, many=len(monitor.prompts) > 1) for name in DRIFT_CRITERIA]
         rows.append([words(trait), _result(compared), *cells])
     columns = [words_column("trait", "Trait", "trait"), words_column("alarm", "Verdict", "verdict")]
     columns += map(measure_column, DRIFT_CRITERIA)

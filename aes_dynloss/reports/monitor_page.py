@@ -146,8 +146,8 @@ def _traits(monitor: Monitor) -> Section | None:
     table = monitored_traits(monitor)
     if not table:
         return None
-    many = len({one.prompt for one in monitor.last.compared if one.trait is not None}) > 1
-    where = " A figure is that of the prompt on which it is furthest from its criterion." if many else ""
+    one_of = " A figure is that of the prompt on which it is furthest from its criterion."
+    where = one_of if len(monitor.prompts) > 1 else ""
     explained = f"The verdict counts groups of writers too.{where} Every comparison is in the tables below."
     return Section("traits", "Traits", [Words(explained), table])
 
@@ -181,7 +181,7 @@ def _chart(
     span: tuple[float, float] | None,
 ) -> Picture:
     """A measure by prompt and administration; its axis reaches over ``span``, where that is told."""
-    several = len({one.prompt for one in monitor.last.compared}) > 1
+    several = len(monitor.prompts) > 1
     names = [f"{prompt}: {name}" if several else name for prompt, name, _ in rows]
     with drawing():
         (axes,) = rows_panel(names, [title[0]])

@@ -213,14 +213,14 @@ def test_pages_of_traits_without_drift_have_an_alarm_in_one_of_twenty_at_most():
         )
         for page in range(40)
     ]
-    assert all(page.tests > 60 for page in pages)
+    assert all(page.tests > 50 for page in pages)
     assert sum(bool(page.alarms) for page in pages) <= 4
 
 
 def test_drift_of_one_trait_is_found_there_and_only_there():
     then, quiet = (trait_administration(name, seed, 600, human=True) for seed, name in enumerate(("then", "quiet")))
     assert build_monitor(then, [quiet], subgroups=["group"]).alarms == []
-    now = trait_administration("now", 2, 600, shifts={"organization": -0.6}, human=True)
+    now = trait_administration("now", 2, 600, shifts={"organization": -0.9}, human=True)
     monitor = build_monitor(then, [quiet, now], subgroups=["group"])
     found = trait_alarms(monitor)
     assert {(f"{prompt}/organization", "score", None) for prompt in "ab"} <= found
@@ -249,7 +249,7 @@ def test_what_is_of_the_essay_is_counted_once_an_essay():
 
 def test_a_trait_that_one_side_lacks_is_told():
     then, now = (trait_administration(name, seed, human=True) for seed, name in enumerate(("then", "now")))
-    without = replace(now, table=now.table.drop(columns="score/content"), traits=["organization", "style"])
+    without = replace(now, table=now.table.drop(columns="score/content"), traits=["organization", "style"], human=None)
     without.table.loc[20:149, "score/style"] = np.nan
     monitor = build_monitor(then, [without])
     assert monitor.traits == ["organization"]
