@@ -166,8 +166,8 @@ def test_traits_without_drift_have_no_alarm_in_either_form(traits):
 
 def test_drift_of_a_trait_is_found_there_and_told_in_all_products(traits):
     words = [word for name in ("spring", "summer", "autumn") for word in ("--human", f"human_{name}.csv")]
-    words += ["--reference-column", "style=st", "--subgroup", "group", "--baseline", "spring.csv", "-o", "out"]
-    outcome = command("monitor", "run", "summer.csv", "autumn.csv", "--fail-on-alarm", *words[2:])
+    words += ["--reference-column", "style=st", "--subgroup", "group", "-o", "out"]
+    outcome = command("monitor", "run", "spring.csv", "summer.csv", "autumn.csv", "--fail-on-alarm", *words)
     assert outcome.code == 3, outcome.err
     alarms = Monitor.read("out/monitor.json", "monitor", "").alarms
     assert {(one.prompt, one.trait, one.kind) for one in alarms} >= {("a", "style", "score")}
@@ -178,9 +178,8 @@ def test_drift_of_a_trait_is_found_there_and_told_in_all_products(traits):
     assert rows.loc[rows["kind"] == "length", "trait"].isna().all()
     page = (traits / "out/monitor.html").read_text(encoding="utf-8")
     assert "Score, prompt a/style: " in page
-    verdicts = {
-        trait: cells[0] for trait, cells in cells_by_row(read_lone_page(page, "<script>"), "traits-table").items()
-    }
+    rows_of_page = cells_by_row(read_lone_page(page, "<script>alert(1)</script>"), "traits-table")
+    verdicts = {trait: cells[0] for trait, cells in rows_of_page.items()}
     assert [*verdicts] == [*TRAITS]
     assert {trait for trait, verdict in verdicts.items() if verdict.startswith("alarm")} == {"style"}
 
