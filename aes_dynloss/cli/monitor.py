@@ -18,6 +18,8 @@ from aes_dynloss.cli.options import (
     each_once,
     map_option,
     read_score_ranges,
+    reference_columns,
+    reference_option,
     score_range_options,
 )
 from aes_dynloss.errors import ConfigError, DataError
@@ -71,6 +73,7 @@ RESULT, TABLE, PAGE = "monitor.json", "monitor.csv", "monitor.html"
 )
 @click.option("--criteria", type=EXISTING, metavar="FILE", help="Criteria of your own (YAML): thresholds by measure.")
 @score_range_options
+@reference_option
 @map_option
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the resamples of QWK.")
 @click.option("--output-dir", "-o", type=FOLDER, required=True, help=f"Write {PAGE}, {RESULT} and {TABLE} into it.")
@@ -88,6 +91,7 @@ def monitor(
     criteria: Path | None,
     prompts: Path | None,
     spans: tuple[str, ...],
+    reference: tuple[str, ...],
     mapped: tuple[str, ...],
     seed: int,
     output_dir: Path,
@@ -97,8 +101,9 @@ def monitor(
     """Hold the scores that MODEL gave at the last administration against those of its own test, or of an earlier one.
 
     NEW_SCORES are what `aes-dynloss score --keep-columns` wrote, a file or folder for each administration, in their
-    order; the last one is judged. Scores, lengths, features and advisories are compared by prompt and group. An alarm
-    needs a difference beyond its criterion and evidence of it, so that without drift at most 5 % of pages have one.
+    order; the last one is judged. Scores (of each trait, where there are several), lengths, features and advisories are
+    compared by prompt and group. An alarm needs a difference beyond its criterion and evidence of it, so that without
+    drift at most 5 % of pages have one.
     """
     # Heavy imports here keep --help fast.
     from aes_dynloss.programme.administrations import Read, model_ranges, training_files
@@ -113,14 +118,12 @@ def monitor(
         refuse_existing(output_dir, (RESULT, TABLE, PAGE))
     if len(samples) > len(scores):
         raise ConfigError(f"{len(samples)} --human for {len(scores)} NEW_SCORES. Give one for each.")
-    ranges, digest = model_ranges(model)
-    read = Read(
-        ColumnNames(mapped=parse_map(mapped)),
-        {**ranges, **read_score_ranges(prompts, spans)},
-        subgroups,
-        features,
-        tables,
-    )
+    ranges, digest = model_ranges(model, read_score_ranges(prompts, spans))
+    human = reference_columns(reference)
+    # Those of human scores may be in the samples alone.
+    named = [] if human["reference"] is None else [f"reference={human['reference']}"]
+    names = ColumnNames(mapped=parse_map([*mapped, *named]), traits=human["traits"])
+    read = Read(names, ranges, subgroups, features, tables)
     then = training_files(model) if baseline is None else [baseline]
     given = [*scores, *then, *samples, *tables, *(path for path in (criteria, prompts) if path is not None)]
     check_mapped(read.columns.mapped, [*scores, *then, *samples])

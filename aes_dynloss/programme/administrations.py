@@ -29,11 +29,21 @@ from aes_dynloss.reports.predictions import (
     is_cross_fitted,
     read_predictions,
 )
+from aes_dynloss.reports.trait_forms import row_an_essay, with_prompt_ids
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.cells import is_blank, listed_words, parse_numbers
-from aes_dynloss.tables.columns import LENGTH_COLUMN, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
+from aes_dynloss.tables.columns import (
+    ID_COLUMNS,
+    LENGTH_COLUMN,
+    PREDICTION_COLUMNS,
+    REFERENCE_COLUMNS,
+    TEXT_COLUMN,
+    TRAIT_COLUMN,
+    ColumnNames,
+)
 from aes_dynloss.tables.formats import column_names, read_cells
 from aes_dynloss.tables.provenance import provenance_path, read_provenance
+from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
 from aes_dynloss.tables.score_range import ScoreRange
 
 ADVISORIES, OOD_DISTANCE = "advisories", "ood_distance"  # as `score` names them
@@ -68,13 +78,16 @@ class Scores:
 
     Args:
         name: What they are called.
-        table: Columns essay_id, prompt_id, score (NaN where withheld), the columns of groups and features; words,
-            advisories (a set of kinds) and withheld where they are known.
-        ranges: Score range by prompt.
+        table: A row an essay: essay_id, prompt_id, its scores in the columns of `score_column` (NaN where withheld, or
+            where the prompt lacks the trait), the columns of groups and features; words, advisories (a set of kinds)
+            and withheld where they are known.
+        ranges: Score range by prompt, or by prompt and trait.
         features: Columns of features.
-        human: Essays that humans scored, with prompt_id, reference, raw, score and perhaps design_weight; None: none.
+        human: Scores that humans gave too, with prompt_id (of prompt and trait, where there are several), reference,
+            raw, score and perhaps design_weight; None: none.
         model: SHA-256 of the config.json of the model that scored them, where it is known.
         spread: By what factor the SD of the model's scores of alike essays may be higher than theirs.
+        traits: The traits that are scored; none where an essay has one score.
     """
 
     name: str
@@ -84,6 +97,22 @@ class Scores:
     human: pd.DataFrame | None = None
     model: str | None = None
     spread: float = 1.0
+    traits: Sequence[str] = ()
+
+    @property
+    def scored(self) -> list[str | None]:
+        """What essays are scored on: each trait, or None, the whole."""
+        return list(self.traits) if self.traits else [None]
+
+
+def score_column(trait: str | None) -> str:
+    """The column of an administration's table that has the scores, or those of a trait.
+
+    Examples:
+        >>> score_column(None), score_column("style")
+        ('score', 'score/style')
+    """
+    return scale_id("score", trait)
 
 
 def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
@@ -91,12 +120,12 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
 
     Args:
         path: The file: essay_id, prompt_id, raw or score or both; of words or text, advisories, withheld and
-            ood_distance what there is.
+            ood_distance what there is. Of several traits it has the columns that `score` writes of each, or a row for
+            each of an essay's.
         read: What is read of it.
         human: File with human scores of a sample of its essays, and perhaps their design weights.
 
     Raises:
-        ConfigError: Essays are scored on several traits.
         DataError: A file cannot be used, or lacks a column that is needed.
     """
     there = {*column_names(path)}
@@ -106,25 +135,52 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
     features = [*read.features, *({OOD_DISTANCE} & there - {*read.features})]
     kept = [*read.subgroups, *features, *({ADVISORIES} & there)]
     scored = read_predictions(path, columns=names, ranges=read.ranges, kept=kept)
-    if TRAIT_COLUMN in scored.table:
-        raise ConfigError(f"{path.name} has scores of several traits, and a monitor is of one. Keep one's columns.")
     parts = [scored.table.assign(withheld=False)]
     if scored.withheld is not None:
         parts.append(scored.withheld.assign(withheld=True))
     table = pd.concat(parts, ignore_index=True)
-    if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
-        table[LENGTH_COLUMN] = [0.0 if is_blank(text) else float(len(str(text).split())) for text in table[TEXT_COLUMN]]
     if ADVISORIES in kept:
         kinds = [frozenset(listed_words(cell)) for cell in table[ADVISORIES]]
         table[ADVISORIES] = pd.Series(kinds, index=table.index, dtype=object)
-    elif scored.withheld is None and WITHHELD not in there:
+    traits = list(dict.fromkeys(table[TRAIT_COLUMN])) if TRAIT_COLUMN in table else []
+    if traits:
+        table = _row_an_essay(table, traits, [*kept, LENGTH_COLUMN], path.name)
+    if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
+        table[LENGTH_COLUMN] = [0.0 if is_blank(text) else float(len(str(text).split())) for text in table[TEXT_COLUMN]]
+    if ADVISORIES not in kept and scored.withheld is None and WITHHELD not in there:
         table = table.drop(columns=WITHHELD)
     for name in features:
         table[name] = parse_numbers(table[name], name, table["essay_id"], path.name)
     table, features = _with_features(table, features, read)
     made = read_provenance(path).model if provenance_path(path).exists() else None
     table = table.drop(columns=TEXT_COLUMN, errors="ignore")
-    return Scores(path.name, table, scored.ranges, features, _human(path, read, human, scored.table), made)
+    known = _human(path, read, human, scored.table)
+    return Scores(path.name, table, scored.ranges, features, known, made, traits=traits)
+
+
+def _row_an_essay(table: pd.DataFrame, traits: Sequence[str], shared: Sequence[str], source: str) -> pd.DataFrame:
+    """The essays of a table of scores of several traits, which become columns.
+
+    Args:
+        table: A row for each trait of an essay.
+        traits: All traits, in their order.
+        shared: Columns that tell something of the essay, whatever it is scored on.
+        source: The table's name for messages.
+    """
+    essays, plain = row_an_essay(table, {WITHHELD: "any"}), with_prompt_ids(table)
+    values = plain.groupby([*ID_COLUMNS])[[name for name in dict.fromkeys(shared) if name in table]].nunique()
+    for name in values:
+        several = values.index[values[name] > 1]
+        if len(several):
+            raise DataError(
+                f"{source}: essay {several[0][0]!r} of prompt {several[0][1]!r} has several values of {name!r}, one by "
+                "trait, and what is compared beside scores is the essay's. Leave that column out, or give each essay "
+                "one value."
+            )
+    scores = plain.pivot_table(index=[*ID_COLUMNS], columns=TRAIT_COLUMN, values="score", aggfunc="first")
+    scores = scores.reindex(columns=list(traits)).rename(columns=score_column)
+    of_traits = [TRAIT_COLUMN, *PREDICTION_COLUMNS, *REFERENCE_COLUMNS]
+    return essays.drop(columns=of_traits, errors="ignore").join(scores, on=[*ID_COLUMNS])
 
 
 def _with_features(table: pd.DataFrame, names: Sequence[str], read: Read) -> tuple[pd.DataFrame, list[str]]:
@@ -205,31 +261,35 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
         list(dict.fromkeys(name for part in parts for name in part.features)),
         pd.concat(known, ignore_index=True) if known else None,
         spread=CROSS_FITTED_SPREAD if is_cross_fitted(files[0].parent) else 1.0,
+        traits=list(dict.fromkeys(trait for part in parts for trait in part.traits)),
     )
 
 
-def model_ranges(model: Path) -> tuple[dict[str, ScoreRange], str]:
-    """The score range of each of a model's prompts, and the SHA-256 of its config.json.
+def model_ranges(model: Path, given: Mapping[str, ScoreRange]) -> tuple[dict[str, ScoreRange], str]:
+    """The score range of each of a model's prompts, or prompts and traits, and the SHA-256 of its config.json.
 
     Args:
         model: The folder of a model or of a run.
+        given: Ranges that count in place of the model's; that of a prompt is one of all its traits.
 
     Raises:
         CheckpointError: It is none.
-        ConfigError: The model scores several traits.
     """
     folder = model_folder(model)
     values = read_config(folder, FORMAT, ENSEMBLE_FORMAT)
     if "prompts" not in values:
         values = read_config(folder / MEMBERS / "0", FORMAT)
     prompts = [entry["prompt"] for entry in values["prompts"]]
-    if any(prompt.get("trait") for prompt in prompts):
-        raise ConfigError(f"{model} scores several traits, and a monitor is of one score.")
-    return {prompt["id"]: ScoreRange(**prompt["range"]) for prompt in prompts}, file_sha256(folder / CONFIG)
+    ranges = {
+        prompt["id"]: ScoreRange(**prompt["range"])
+        for prompt in prompts
+        if not (prompt.get("trait") and prompt_and_trait(prompt["id"])[0] in given)
+    }
+    return {**ranges, **given}, file_sha256(folder / CONFIG)
 
 
 def refuse_nothing_in_common(then: Scores, now: Scores) -> None:
-    """Refuse administrations that share no prompt.
+    """Refuse administrations that share no prompt, or no trait.
 
     Raises:
         DataError: They share none.
@@ -240,3 +300,12 @@ def refuse_nothing_in_common(then: Scores, now: Scores) -> None:
             f"{now.name} has essays on {', '.join(after)}, and {then.name} on {', '.join(before)}: there is no common "
             "prompt. Name scores of the same prompts, or their ids' column with --map prompt_id=COLUMN."
         )
+    if not {*then.scored} & {*now.scored}:
+        raise DataError(
+            f"{now.name} has {_scores_words(now.traits)}, and {then.name} {_scores_words(then.traits)}: there is no "
+            "common one. Name scores of the same traits."
+        )
+
+
+def _scores_words(traits: Sequence[str]) -> str:
+    return f"scores of {', '.join(traits)}" if traits else "one score an essay"

@@ -29,7 +29,7 @@ from aes_dynloss.measures.drift import (
     standardized_shift,
 )
 from aes_dynloss.measures.fairness import group_labels
-from aes_dynloss.programme.administrations import ADVISORIES, Scores, refuse_nothing_in_common
+from aes_dynloss.programme.administrations import ADVISORIES, Scores, refuse_nothing_in_common, score_column
 from aes_dynloss.programme.sheets import DESIGN_WEIGHT
 from aes_dynloss.reports.criteria import Criterion
 from aes_dynloss.reports.monitor import (
@@ -45,6 +45,7 @@ from aes_dynloss.reports.monitor import (
 from aes_dynloss.reports.predictions import WITHHELD
 from aes_dynloss.reports.prompts import prompt_order
 from aes_dynloss.tables.columns import LENGTH_COLUMN
+from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
 from aes_dynloss.tables.score_range import ScoreRange
 
 Array = NDArray[np.float64]
@@ -114,7 +115,7 @@ def build_monitor(
         compared = list(_compared(baseline, scores, subgroups, notes if last else []))
         if scores.human is not None:
             look += 1
-            compared += _with_humans(_agreements(scores, seed), known, look, criteria)
+            compared += _with_humans(scores, seed, known, look, criteria)
         found.append(Administration(scores.name, len(scores.table), compared))
     compared, tests = judged(found[-1].compared, criteria)
     found[-1] = replace(found[-1], compared=compared)
@@ -128,6 +129,8 @@ def build_monitor(
         "looks": look,
         "subgroups": ", ".join(subgroups) or "none",
     }
+    if administrations[-1].traits:
+        settings["traits"] = ", ".join(administrations[-1].traits)
     return Monitor(
         baseline=baseline.name,
         baseline_essays=len(baseline.table),
@@ -156,9 +159,10 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
             f"SD of scores that is up to {100 * (baseline.spread - 1):.0f} % higher now is no drift here. Beside an "
             "earlier administration (--baseline) nothing is granted."
         )
-    parts = _by_prompt(baseline, scores, notes)
-    for part in parts:
+    traits = list(dict.fromkeys([*baseline.scored, *scores.scored]))
+    for part in _by_prompt(baseline, scores, notes):
         yield from _differences(part, features, baseline)
+        notes += _unscored_notes(part, traits)
         for column in subgroups:
             groups = list(part.groups(column))
             index = stability_index([len(one.then) for one in groups], [len(one.now) for one in groups], CONFIDENCE)
@@ -169,6 +173,18 @@ def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes:
             for one in groups:
                 if one.enough:
                     yield from _differences(one, features, baseline)
+
+
+def _unscored_notes(part: _Part, traits: Sequence[str | None]) -> Iterator[str]:
+    """Prompts and traits with essays enough, but of which too few have a score."""
+    for trait in traits:
+        column = score_column(trait)
+        then, now = (int(table[column].count()) if column in table else 0 for table in (part.then, part.now))
+        if then + now and min(then, now) < FEWEST_ESSAYS:
+            yield (
+                f"Scores of prompt {scale_id(part.prompt, trait)} are not compared: {then} essays have one then and "
+                f"{now} now, of which {FEWEST_ESSAYS} are needed."
+            )
 
 
 def _blank_notes(sides: Sequence[Scores], features: Sequence[str]) -> Iterator[str]:
@@ -215,32 +231,35 @@ def _by_prompt(baseline: Scores, scores: Scores, notes: list[str]) -> list[_Part
 
 
 def _tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each prompt."""
-    return {str(prompt): own for prompt, own in table.groupby("prompt_id")}
+    """The rows of each prompt, or prompt and trait."""
+    return {str(prompt): own for prompt, own in table.groupby("prompt_id", sort=False)}
 
 
 def _differences(part: _Part, features: Sequence[str], baseline: Scores) -> Iterator[Drifted]:
     """Scores, lengths, features and advisories of some essays."""
-    columns: list[tuple[Kind, str, str]] = [("score", "", "score"), ("length", "", LENGTH_COLUMN)]
-    columns += [("feature", name, name) for name in features]
-    for kind, name, column in columns:
+    columns: list[tuple[Kind, str, str, str | None]] = [
+        *(("score", "", score_column(trait), trait) for trait in baseline.scored),
+        ("length", "", LENGTH_COLUMN, None),
+        *(("feature", name, name, None) for name in features),
+    ]
+    for kind, name, column, trait in columns:
         if column in part.then and column in part.now:
             then, now = (table[column].dropna().to_numpy(dtype=np.float64) for table in (part.then, part.now))
             if min(len(then), len(now)) >= FEWEST_ESSAYS:
                 granted = Granted.of_spread(baseline.spread if kind == "score" else 1.0)
-                yield _numbers(part, kind, name, then, now, granted)
+                yield _numbers(part, kind, then, now, granted, name=name, trait=trait)
     if ADVISORIES in part.now:
         yield from _advisories(part)
 
 
-def _numbers(part: _Part, kind: Kind, name: str, then: Array, now: Array, granted: Granted) -> Drifted:
+def _numbers(part: _Part, kind: Kind, then: Array, now: Array, granted: Granted, **known: str | None) -> Drifted:
     found = {
         "shift": standardized_shift(then, now, CONFIDENCE),
         "psi": stability_index(*bin_counts(then, now), CONFIDENCE, granted),
         "ks": ks_distance(then, now, CONFIDENCE, granted),
     }
     sizes = {"n_then": len(then), "n_now": len(now)}
-    return _drifted(part, kind, found, name=name, then=float(then.mean()), now=float(now.mean()), **sizes)
+    return _drifted(part, kind, found, then=float(then.mean()), now=float(now.mean()), **sizes, **known)
 
 
 def _advisories(part: _Part) -> Iterator[Drifted]:
@@ -271,16 +290,21 @@ def _advisory_counts(table: pd.DataFrame) -> dict[str, int]:
 
 
 def _agreements(scores: Scores, seed: int) -> Iterator[tuple[str, tuple[float, int, Agreement]]]:
-    """QWK with humans by prompt, of how many essays, and on Fisher's scale."""
+    """QWK with humans by prompt, or prompt and trait, of how many essays, and on Fisher's scale."""
     if scores.human is None:
         return
     tables = _tables(scores.human)
-    for prompt in sorted(tables, key=prompt_order):
-        if len(tables[prompt]) >= FEWEST_ESSAYS:
-            value, draws = _kappa(tables[prompt], scores.ranges[prompt], prompt_generator(seed, prompt))
+    for scale in sorted(tables, key=lambda scale: prompt_order(_prompt_and_trait(scale, scores)[0])):
+        if len(tables[scale]) >= FEWEST_ESSAYS:
+            value, draws = _kappa(tables[scale], scores.ranges[scale], prompt_generator(seed, scale))
             agreement = Agreement.of(value, draws)
             if agreement is not None:
-                yield prompt, (value, len(tables[prompt]), agreement)
+                yield scale, (value, len(tables[scale]), agreement)
+
+
+def _prompt_and_trait(scale: str, scores: Scores) -> tuple[str, str | None]:
+    """The prompt and the trait of an id among an administration's human scores."""
+    return prompt_and_trait(scale) if scores.traits else (scale, None)
 
 
 def _kappa(essays: pd.DataFrame, span: ScoreRange, generator: np.random.Generator) -> tuple[float, Array]:
@@ -299,7 +323,8 @@ def _kappa(essays: pd.DataFrame, span: ScoreRange, generator: np.random.Generato
 
 
 def _with_humans(
-    agreements: Iterator[tuple[str, tuple[float, int, Agreement]]],
+    scores: Scores,
+    seed: int,
     known: Mapping[str, tuple[float, int, Agreement]],
     look: int,
     criteria: Mapping[str, Criterion],
@@ -307,20 +332,20 @@ def _with_humans(
     """QWK now and what of it was lost, at a level that bounds the chance of any false alarm over all looks."""
     level = look_level(look, LEVEL)
     correction = LEVEL / level
-    for prompt, (value, essays, agreement) in agreements:
+    for scale, (value, essays, agreement) in _agreements(scores, seed):
         least = criteria["qwk"].threshold if "qwk" in criteria else 0.0
         p = min(1.0, correction * agreement.p_below(least))
         ends = agreement.interval(level)
         measures = {"qwk": DriftFigure(value=value, interval=list(ends), p=p)}
         then, before = None, None
-        if prompt in known:
-            then, before, earlier = known[prompt]
+        if scale in known:
+            then, before, earlier = known[scale]
             fall = difference_interval((then, *earlier.interval(level)), (value, *ends))
             p = min(1.0, correction * agreement.p_lower_than(earlier))
             measures["qwk_fall"] = DriftFigure(value=then - value, interval=list(fall), p=p)
-        yield Drifted(
-            prompt=prompt, kind="agreement", n_then=before, n_now=essays, then=then, now=value, measures=measures
-        )
+        prompt, trait = _prompt_and_trait(scale, scores)
+        ends_now: dict[str, Any] = {"n_then": before, "n_now": essays, "then": then, "now": value}
+        yield Drifted(prompt=prompt, trait=trait, kind="agreement", measures=measures, **ends_now)
 
 
 def _drifted(part: _Part, kind: Kind, found: Mapping[str, Drift], **known: Any) -> Drifted:  # noqa: ANN401 - its fields
@@ -347,8 +372,8 @@ def _model_notes(scored: Sequence[Scores], model: str | None) -> list[str]:
 
 
 def _human_notes(scores: Scores, compared: Sequence[Drifted]) -> list[str]:
-    """Prompts with human scores of which no QWK is told, and why."""
-    told = {one.prompt for one in compared if one.kind == "agreement"}
+    """Prompts, or prompts and traits, with human scores of which no QWK is told, and why."""
+    told = {one.scale for one in compared if one.kind == "agreement"}
     tables = {} if scores.human is None else _tables(scores.human)
     sizes = {prompt: len(own) for prompt, own in tables.items()}
     few = [f"{prompt} ({size})" for prompt, size in sizes.items() if size < FEWEST_ESSAYS]

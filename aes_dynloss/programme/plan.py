@@ -33,7 +33,7 @@ from aes_dynloss.programme.allocation import (
 from aes_dynloss.reports.criteria import MIN_GROUP
 from aes_dynloss.reports.predictions import read_predictions
 from aes_dynloss.reports.prompts import prompt_order, read_report
-from aes_dynloss.reports.trait_forms import columns_of_traits
+from aes_dynloss.reports.trait_forms import columns_of_traits, row_an_essay
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.cells import listed_words, parse_numbers
 from aes_dynloss.tables.columns import ID_COLUMNS, TEXT_COLUMN, TRAIT_COLUMN, ColumnNames
@@ -226,11 +226,12 @@ def _row_an_essay(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str
     """The essays of scores of several traits, the least certainty of each, and the traits of each prompt."""
     if TRAIT_COLUMN not in table:
         return table, {}
-    table = table.assign(prompt_id=[prompt_and_trait(scale)[0] for scale in table["prompt_id"]])
-    traits = {str(prompt): list(own[TRAIT_COLUMN].unique()) for prompt, own in table.groupby("prompt_id", sort=False)}
-    joined = {str(column): "first" for column in table if column not in ID_COLUMNS}
-    joined |= {name: how for name, how in (("scored", "all"), (_CERTAINTY, "min")) if name in table}
-    return table.groupby([*ID_COLUMNS], sort=False, as_index=False).agg(joined), traits
+    essays = row_an_essay(table, {"scored": "all", _CERTAINTY: "min"})
+    traits: dict[str, list[str]] = {prompt: [] for prompt in essays["prompt_id"]}
+    for scale in table["prompt_id"].unique():
+        prompt, trait = prompt_and_trait(scale)
+        traits[prompt].append(trait)
+    return essays, traits
 
 
 def _certainty(table: pd.DataFrame, source: str) -> Array | None:

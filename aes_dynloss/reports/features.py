@@ -31,6 +31,7 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
+from aes_dynloss.reports.trait_forms import with_prompt_ids
 from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_words
 from aes_dynloss.tables.columns import ID_COLUMNS, LENGTH_COLUMN, TRAIT_COLUMN, ColumnNames, missing_columns
 from aes_dynloss.tables.formats import read_cells
@@ -124,8 +125,7 @@ def _of_essays(essays: pd.DataFrame) -> pd.DataFrame:
     """Prompt and id of each essay, once, whatever it is scored on."""
     if TRAIT_COLUMN not in essays:
         return essays
-    plain = [prompt_and_trait(scale)[0] for scale in essays["prompt_id"]]
-    return essays[["essay_id"]].assign(prompt_id=plain).drop_duplicates(ignore_index=True)
+    return with_prompt_ids(essays)[[*ID_COLUMNS]].drop_duplicates(ignore_index=True)
 
 
 def _for_each_trait(values: pd.DataFrame, scales: Sequence[str]) -> pd.DataFrame:

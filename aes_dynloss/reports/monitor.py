@@ -32,6 +32,7 @@ from aes_dynloss.reports.table import (
     words,
     words_column,
 )
+from aes_dynloss.tables.scale_ids import scale_id
 
 Kind = Literal["score", "length", "feature", "advisory", "groups", "agreement"]
 KINDS: Mapping[Kind, str] = {
@@ -78,6 +79,7 @@ class Drifted(Entry, kw_only=True):
 
     Args:
         prompt: The prompt.
+        trait: The trait whose scores are compared; None for what is the essay's, or where it has one score.
         kind: A key of KINDS.
         name: The feature or the advisory.
         column: Column of groups of writers.
@@ -89,7 +91,10 @@ class Drifted(Entry, kw_only=True):
         measures: Measures of how far they are apart, by name.
     """
 
+    LEFT_OUT = ("trait",)
+
     prompt: str
+    trait: str | None = None
     kind: Kind
     name: str = ""
     column: str | None = None
@@ -99,6 +104,11 @@ class Drifted(Entry, kw_only=True):
     then: Figure = None
     now: Figure = None
     measures: dict[str, DriftFigure]
+
+    @property
+    def scale(self) -> str:
+        """The prompt, or the prompt and the trait, in words."""
+        return scale_id(self.prompt, self.trait)
 
     @property
     def of(self) -> str:
@@ -162,6 +172,16 @@ class Monitor(Entry, kw_only=True):
     def last(self) -> Administration:
         """The administration that is judged."""
         return self.administrations[-1]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts of what is compared on it."""
+        return list(dict.fromkeys(one.prompt for one in self.last.compared))
+
+    @property
+    def traits(self) -> list[str]:
+        """The traits whose scores are compared on it; none where essays have one score."""
+        return list(dict.fromkeys(one.trait for one in self.last.compared if one.trait is not None))
 
     @property
     def alarms(self) -> list[Drifted]:
@@ -232,6 +252,7 @@ def drift_table(name: str, caption: str, compared: Iterable[Drifted]) -> Table:
     columns = [
         words_column("what", "What", "what"),
         words_column("prompt", "Prompt", "prompt"),
+        words_column("trait", "Trait", "trait"),
         words_column("group", "Group", "group"),
         words_column("alarm", "Verdict", "verdict"),
         Column("n_then", "n then"),
@@ -252,8 +273,8 @@ def _row(one: Drifted) -> list[Cell]:
     ends = [NOTHING if value is None else number(value, form=form) for value in (one.then, one.now)]
     size = NOTHING if one.n_then is None else count(one.n_then)
     p = NOTHING if smallest is None else p_value(smallest)
-    place = words(one.what), words(one.prompt), words(one.of)
-    return [*place, _result(one), size, count(one.n_now), *ends, *cells, p]
+    place = words(one.what), words(one.prompt), words(one.trait or ""), words(one.of)
+    return [*place, _result([one]), size, count(one.n_now), *ends, *cells, p]
 
 
 def _measure(name: str, figure: DriftFigure | None) -> Cell:
@@ -263,12 +284,48 @@ def _measure(name: str, figure: DriftFigure | None) -> Cell:
     return number(figure.value, figure.interval, mark=figure.verdict or "", form=form)
 
 
-def _result(one: Drifted) -> Cell:
-    verdicts = {figure.verdict for figure in one.measures.values()}
-    if "flag" in verdicts:
-        titles = ", ".join(MEASURES[name].title for name in one.alarms)
-        return words("alarm", mark="flag", note=titles)
-    return words("may be chance", mark="unknown") if one.undecided else NOTHING
+def _result(compared: Sequence[Drifted]) -> Cell:
+    """The verdict on some differences together."""
+    alarms = dict.fromkeys(MEASURES[name].title for one in compared for name in one.alarms)
+    if alarms:
+        return words("alarm", mark="flag", note=", ".join(alarms))
+    return words("may be chance", mark="unknown") if any(one.undecided for one in compared) else NOTHING
+
+
+def monitored_traits(monitor: Monitor) -> Table:
+    """What is found of each trait, a row each: its verdict, and where it is furthest from its criteria.
+
+    Args:
+        monitor: What ``build_monitor`` returned; of one score an essay the table is empty.
+    """
+    rows = []
+    for trait in monitor.traits:
+        compared = [one for one in monitor.last.compared if one.trait == trait]
+        whole = [one for one in compared if one.group is None]
+        cells = [_furthest(name, whole, many=len(monitor.prompts) > 1) for name in DRIFT_CRITERIA]
+        rows.append([words(trait), _result(compared), *cells])
+    columns = [words_column("trait", "Trait", "trait"), words_column("alarm", "Verdict", "verdict")]
+    columns += map(measure_column, DRIFT_CRITERIA)
+    table = Table("traits-table", "All essays, by trait", columns, rows)
+    return table.known_columns() if rows else table
+
+
+def _furthest(name: str, compared: Sequence[Drifted], *, many: bool) -> Cell:
+    """A measure where it is furthest from its criterion; of ``many`` prompts the prompt stands below."""
+    known = [(one.prompt, one.measures[name]) for one in compared if name in one.measures]
+    if not known:
+        return NOTHING
+    direction = DRIFT_CRITERIA[name].direction
+
+    def order(found: tuple[str, DriftFigure]) -> tuple[bool, float]:
+        value = found[1].value
+        if value is None:
+            return False, float("-inf")
+        return found[1].verdict == "flag", {"within": abs(value), "at most": value, "at least": -value}[direction]
+
+    prompt, figure = max(known, key=order)
+    cell = _measure(name, figure)
+    return replace(cell, interval=None, note=f"prompt {prompt}") if many else cell
 
 
 def monitor_text(monitor: Monitor) -> str:
@@ -297,7 +354,7 @@ def alarm_words(one: Drifted, criteria: Mapping[str, Criterion]) -> str:
         value, criterion = one.measures[name].value, criteria[name]
         known = "-" if value is None else value_words(value, criterion)
         figures.append(f"{criterion.title} {known} (criterion: {criterion})")
-    where = f"prompt {one.prompt}{f', {one.of}' if one.of else ''}"
+    where = f"prompt {one.scale}{f', {one.of}' if one.of else ''}"
     if one.then is not None and one.now is not None:
         figures.insert(0, f"{_end_words(one.then, one.kind)} then, {_end_words(one.now, one.kind)} now")
     return f"{one.what[:1].upper()}{one.what[1:]}, {where}: {'; '.join(figures)}."
@@ -310,7 +367,7 @@ def _end_words(value: float, kind: Kind) -> str:
     return f"{value:,.0f}" if kind == "length" else figure_words(value)
 
 
-_PLACE = ("prompt", "column", "group", "kind", "name", "n_then", "n_now", "then", "now")
+_PLACE = ("column", "group", "kind", "name", "n_then", "n_now", "then", "now")
 
 
 def monitor_rows(monitor: Monitor) -> list[Record]:
@@ -320,12 +377,16 @@ def monitor_rows(monitor: Monitor) -> list[Record]:
         monitor: What ``build_monitor`` returned.
 
     Returns:
-        Rows of administration, prompt, column, group, kind, name, n_then, n_now, then, now, measure, value, low, high,
-        p, p_holm and verdict; None where there is none.
+        Rows of administration, prompt, of several traits trait, column, group, kind, name, n_then, n_now, then, now,
+        measure, value, low, high, p, p_holm and verdict; None where there is none.
     """
+    compared = [one for administration in monitor.administrations for one in administration.compared]
+    several = any(one.trait is not None for one in compared)
     return [
         {
             "administration": administration.name,
+            "prompt": one.prompt,
+            **({"trait": one.trait} if several else {}),
             **{key: one[key] for key in _PLACE},
             "measure": name,
             "value": figure.value,

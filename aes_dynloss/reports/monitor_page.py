@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aes_dynloss.reports.blocks import Block, Bullets, Folded, Gallery, Section, Words, closing_sections, render_page
@@ -27,9 +27,10 @@ from aes_dynloss.reports.monitor import (
     Monitor,
     alarm_words,
     drift_table,
+    monitored_traits,
 )
 from aes_dynloss.reports.page import measure_pairs
-from aes_dynloss.reports.table import figure_words
+from aes_dynloss.reports.table import Table, figure_words
 
 _SECTIONS: Mapping[str, tuple[str, Sequence[Kind]]] = {
     "scores": ("Scores and lengths", ("score", "length")),
@@ -46,6 +47,7 @@ _IN_WORDS = {
     "qwk": "agreement with humans, 0 as by chance, 1 where all scores are equal",
     "qwk_fall": "agreement lost",
 }
+_MOST_LISTED = 12  # alarms; the others are folded away
 _CHARTS: Sequence[tuple[Kind, str, str]] = (
     ("score", "shift", "Shift of scores, in SDs"),
     ("length", "shift", "Shift of lengths, in SDs"),
@@ -65,14 +67,18 @@ def monitor_page(monitor: Monitor, *, title: str, about: Mapping[str, Any] | Non
         Html.
     """
     last, alarms = monitor.last, monitor.alarms
-    many = len(monitor.administrations)
-    facts = [f"{last.essays:,} essays", f"{many} administration{'s' * (many != 1)}", f"{monitor.tests} tests"]
-    listed = Bullets([alarm_words(one, monitor.criteria) for one in alarms]) if alarms else None
+    many, traits = len(monitor.administrations), len(monitor.traits)
+    facts = [f"{last.essays:,} essays", *([f"{traits} trait{'s' * (traits != 1)}"] if traits else [])]
+    facts += [f"{many} administration{'s' * (many != 1)}", f"{monitor.tests} tests"]
+    listed = [alarm_words(one, monitor.criteria) for one in alarms]
+    more = Folded(f"{len(listed) - _MOST_LISTED} more", [Bullets(listed[_MOST_LISTED:])])
+    told = [Bullets(listed[:_MOST_LISTED]), more if len(listed) > _MOST_LISTED else None] if listed else []
     explained = [Words(sentence) for sentence in (_meaning(monitor), _criteria(monitor))]
     sections = [
-        Section("summary", "Summary", [Words(_verdict(monitor), lead=True), listed, *explained]),
+        Section("summary", "Summary", [Words(_verdict(monitor), lead=True), *told, *explained]),
+        _traits(monitor),
         Section("charts", "Over administrations", _galleries(monitor)),
-        *(_section(name, monitor.last.compared) for name in _SECTIONS),
+        *(_section(name, monitor) for name in _SECTIONS),
         *closing_sections(monitor.notes, monitor.settings, [measure_pairs([*DRIFT_CRITERIA, "p_holm"])]),
     ]
     return render_page(title, facts, sections, about)
@@ -111,47 +117,84 @@ def _criteria(monitor: Monitor) -> str:
     return f"Criteria: {'; '.join(listed)}."
 
 
-def _section(name: str, compared: Sequence[Drifted]) -> Section:
+def _section(name: str, monitor: Monitor) -> Section:
     """A section of what is compared; groups of writers are folded."""
     title, kinds = _SECTIONS[name]
-    own = [one for one in compared if one.kind in kinds]
+    own = [one for one in monitor.last.compared if one.kind in kinds]
     whole, groups = ([one for one in own if (one.group is not None) == grouped] for grouped in (False, True))
-    blocks: list[Block | None] = [drift_table(f"{name}-table", title, whole)]
+    blocks: list[Block | None] = [*_tables(f"{name}-table", title, whole, monitor.traits)]
     if groups:
         alarming = [one for one in groups if one.alarms]
-        if alarming:
-            blocks.append(drift_table(f"{name}-alarming", f"{title} of groups with an alarm", alarming))
-        blocks.append(Folded("Every group", [drift_table(f"{name}-groups", f"{title} by group", groups)]))
+        blocks += _tables(f"{name}-alarming", f"{title} of groups with an alarm", alarming, monitor.traits)
+        blocks.append(Folded("Every group", _tables(f"{name}-groups", f"{title} by group", groups, monitor.traits)))
     return Section(name, title, blocks)
 
 
+def _tables(name: str, title: str, compared: Sequence[Drifted], traits: Sequence[str]) -> list[Table]:
+    """What is compared as a table; what is of traits in one of its own, trait by trait."""
+    by_trait = [one for trait in traits for one in compared if one.trait == trait]
+    if not by_trait:
+        return [drift_table(name, title, compared)]
+    first = drift_table(f"{name}-traits", f"{title}, by trait", by_trait)
+    keys = [column.key for column in first.columns if column.key not in ("what", "trait")]
+    others = [one for one in compared if one.trait is None]
+    return [first.chosen("trait", *keys), drift_table(name, f"{title}, of whole essays", others)]
+
+
+def _traits(monitor: Monitor) -> Section | None:
+    """A row a trait; None where essays have one score."""
+    table = monitored_traits(monitor)
+    if not table:
+        return None
+    one_of = " A figure is that of the prompt on which it is furthest from its criterion."
+    where = one_of if len(monitor.prompts) > 1 else ""
+    explained = f"The verdict counts groups of writers too.{where} Every comparison is in the tables below."
+    return Section("traits", "Traits", [Words(explained), table])
+
+
 def _galleries(monitor: Monitor) -> list[Block | None]:
-    """A chart of each kind, by prompt and administration."""
-    pictures = [_chart(monitor, *chart) for chart in _CHARTS]
+    """A chart of each kind, of scores one of each trait, by prompt and administration."""
+    pictures = [picture for chart in _CHARTS for picture in _charts(monitor, *chart)]
     words = "Dots with intervals, a row an administration. The dotted lines are the criterion."
-    known = [picture for picture in pictures if picture is not None]
-    return [Gallery("charts-figure", "", words, known)] if known else []
+    return [Gallery("charts-figure", "", words, pictures)] if pictures else []
 
 
-def _chart(monitor: Monitor, kind: Kind, measure: str, title: str) -> Picture | None:
-    """A measure over administrations, the first on top; None where it is not known."""
-    rows: list[tuple[str, DriftFigure]] = []
-    prompts = {one.prompt for one in monitor.last.compared}
+def _charts(monitor: Monitor, kind: Kind, measure: str, title: str) -> Iterator[Picture]:
+    """A measure over administrations, the first on top; of each trait one, all of them on one scale."""
+    rows: dict[str | None, list[tuple[str, str, DriftFigure]]] = {}
     for administration in monitor.administrations:
         for one in administration.compared:
             if one.kind == kind and one.group is None and measure in one.measures:
-                name = f"{one.prompt}: {administration.name}" if len(prompts) > 1 else administration.name
-                rows.append((name, one.measures[measure]))
-    rows.sort(key=lambda row: row[0].partition(": ")[0] if len(prompts) > 1 else "")
-    if not rows:
-        return None
+                rows.setdefault(one.trait, []).append((one.prompt, administration.name, one.measures[measure]))
+    ends = [end for own in rows.values() for *_, figure in own for end in (figure.value, *(figure.interval or ()))]
+    known = [end for end in ends if end is not None]
+    for trait, own in ((trait, rows[trait]) for trait in [None, *monitor.traits] if trait in rows):
+        span = (min(known), max(known)) if len(rows) > 1 and known else None
+        yield _chart(monitor, sorted(own, key=lambda row: row[0]), measure, (title, trait), span)
+
+
+def _chart(
+    monitor: Monitor,
+    rows: Sequence[tuple[str, str, DriftFigure]],
+    measure: str,
+    title: tuple[str, str | None],
+    span: tuple[float, float] | None,
+) -> Picture:
+    """A measure by prompt and administration; its axis reaches over ``span``, where that is told."""
+    several = len(monitor.prompts) > 1
+    names = [f"{prompt}: {name}" if several else name for prompt, name, _ in rows]
     with drawing():
-        (axes,) = rows_panel([name for name, _ in rows], [title])
+        (axes,) = rows_panel(names, [title[0]])
         criterion = monitor.criteria.get(measure)
         if criterion is not None:
             for side in (-1, 1) if criterion.direction == "within" else (1,):
                 axes.axvline(side * criterion.threshold, color=FAINT, linewidth=1.2, linestyle=":")
-        values = [(figure.value, figure.interval) for _, figure in rows]
-        draw_intervals(axes, values, colour=HUMAN if kind == "agreement" else MACHINE, label=MEASURES[measure].title)
-        words = "; ".join(f"{drawn_name(name)} {figure_words(figure.value)}" for name, figure in rows)
-        return saved(axes, title, f"Dots with intervals. {words}.")
+        if span is not None:
+            axes.update_datalim([(span[0], 0), (span[1], 0)])
+        values = [(figure.value, figure.interval) for *_, figure in rows]
+        colour = HUMAN if measure == "qwk" else MACHINE
+        draw_intervals(axes, values, colour=colour, label=MEASURES[measure].title)
+        words = "; ".join(
+            f"{drawn_name(name)} {figure_words(figure.value)}" for name, (*_, figure) in zip(names, rows, strict=True)
+        )
+        return saved(axes, ": ".join(filter(None, title)), f"Dots with intervals. {words}.")

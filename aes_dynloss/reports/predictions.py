@@ -24,7 +24,7 @@ from aes_dynloss.reports.human_scores import (
     with_references,
 )
 from aes_dynloss.reports.rating_rows import one_row_an_essay, rating_note
-from aes_dynloss.reports.trait_forms import long_predictions, with_scale_ids
+from aes_dynloss.reports.trait_forms import long_predictions, with_prompt_ids, with_scale_ids
 from aes_dynloss.tables.cells import ROW_NUMBERS, parse_ids, parse_numbers, parse_truth
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
@@ -237,7 +237,7 @@ def check_predictions(
     given = checked["score"].notna().to_numpy()
     if given.all():
         return PredictionTable(checked[ordered].reset_index(drop=True), spans, frozenset(inferred), tuple(notes))
-    ids = _of_prompts(checked)[[*ID_COLUMNS]]
+    ids = with_prompt_ids(checked)[[*ID_COLUMNS]]
     withheld_essays, essays = (len(rows.drop_duplicates()) for rows in (ids[~given], ids))
     notes.append(
         f"{withheld_essays} of {essays} essays in {source} have no score, for the machine withheld it: the figures are "
@@ -270,7 +270,7 @@ def write_predictions(table: pd.DataFrame, path: str | Path) -> None:
     for column in table.columns:
         if column not in written:
             written[column] = table[column].to_numpy()
-    write_table(_of_prompts(written), path)
+    write_table(with_prompt_ids(written), path)
 
 
 def write_inner(table: pd.DataFrame, path: str | Path) -> None:
@@ -280,14 +280,7 @@ def write_inner(table: pd.DataFrame, path: str | Path) -> None:
         table: Columns essay_id, prompt_id, and any others.
         path: Where to.
     """
-    write_table(_of_prompts(table), path)
-
-
-def _of_prompts(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose column of prompts says the prompt alone, where another says the trait."""
-    if TRAIT_COLUMN not in table:
-        return table
-    return table.assign(prompt_id=[prompt_and_trait(scale)[0] for scale in table["prompt_id"]])
+    write_table(with_prompt_ids(table), path)
 
 
 def _parsed(table: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import is_blank, parse_ids
-from aes_dynloss.tables.columns import TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
-from aes_dynloss.tables.scale_ids import SEPARATOR, scale_id
+from aes_dynloss.tables.columns import ID_COLUMNS, TRAIT_COLUMN, TRAIT_COLUMNS, missing_columns
+from aes_dynloss.tables.scale_ids import SEPARATOR, prompt_and_trait, scale_id
 
 _RAW = TRAIT_COLUMNS["raw"]
 
@@ -121,3 +121,35 @@ def with_scale_ids(table: pd.DataFrame, source: str) -> pd.DataFrame:
     prompts = parse_ids(table["prompt_id"], "prompt_id", source)
     scales = [scale_id(prompt, trait) for prompt, trait in zip(prompts, traits, strict=True)]
     return table.assign(prompt_id=scales, **{TRAIT_COLUMN: traits})
+
+
+def with_prompt_ids(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose column of prompts says the prompt alone, where another says the trait.
+
+    Args:
+        table: As :func:`with_scale_ids` returned it.
+    """
+    if TRAIT_COLUMN not in table:
+        return table
+    return table.assign(prompt_id=[prompt_and_trait(scale)[0] for scale in table["prompt_id"]])
+
+
+def row_an_essay(table: pd.DataFrame, combined: Mapping[str, str]) -> pd.DataFrame:
+    """The essays of a table with a row for each trait of an essay, each once.
+
+    Args:
+        table: Columns essay_id, prompt_id, trait and others, as :func:`with_scale_ids` returned them.
+        combined: How the values of an essay's rows are put together, by column and in pandas' words; of any other
+            column the first that is no blank counts.
+
+    Returns:
+        The same columns; prompt_id is the prompt alone.
+
+    Examples:
+        >>> ids = {"essay_id": "1", "prompt_id": ["3/content", "3/style"], "trait": ["content", "style"]}
+        >>> scored = pd.DataFrame({**ids, "words": 80, "certainty": [0.9, 0.6]})
+        >>> row_an_essay(scored, {"certainty": "min"}).drop(columns="trait").to_dict("records")
+        [{'essay_id': '1', 'prompt_id': '3', 'words': 80, 'certainty': 0.6}]
+    """
+    how = {name: combined.get(name, "first") for name in map(str, table.columns) if name not in ID_COLUMNS}
+    return with_prompt_ids(table).groupby([*ID_COLUMNS], sort=False, as_index=False).agg(how)

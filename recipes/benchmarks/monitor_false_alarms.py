@@ -3,10 +3,10 @@
     python recipes/benchmarks/monitor_false_alarms.py --results recipes/benchmarks/results/monitor_false_alarms.json
 
 Made-up administrations on two prompts and in two groups, with scores, lengths, ten features that correlate with them,
-advisories, and human scores of all essays. Pages are built by `aes_dynloss.programme.monitor.build_monitor`; "evidence
-alone" sets every criterion's size to 0, so that corrected p values decide. Beside training the SD of scores then is 4 %
-lower, as `cross_fitted_spread.py` measured at most in the mean, and a threshold that so many essays told lets through
-what it does by chance. Prints the README table.
+advisories, and human scores of all essays; of six traits each essay has six scores, and six human ones. Pages are built
+by `aes_dynloss.programme.monitor.build_monitor`; "evidence alone" sets every criterion's size to 0, so that corrected p
+values decide. Beside training the SD of scores then is 4 % lower, as `cross_fitted_spread.py` measured at most in the
+mean, and a threshold that so many essays told lets through what it does by chance. Prints the README table.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from result_table import result_table
 
 from aes_dynloss.essays.screening.training_statistics import FLAGGED_SHARE
 from aes_dynloss.measures.differences import wilson_interval
-from aes_dynloss.programme.administrations import CROSS_FITTED_SPREAD, Scores
+from aes_dynloss.programme.administrations import CROSS_FITTED_SPREAD, Scores, score_column
 from aes_dynloss.programme.monitor import build_monitor
 from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Monitor
 from aes_dynloss.tables.atomic import write_text
+from aes_dynloss.tables.scale_ids import scale_id
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGES = {"six points": ScoreRange(1, 6), "thirty-one points": ScoreRange(0, 30)}
 FEATURES = [f"feature {number}" for number in range(10)]
 FIRST = next(iter(RANGES))
-TRAINING = "none, beside training"
-QUIET = ("none", TRAINING)
+TRAITS = ["content", "organization", "word choice", "fluency", "grammar", "conventions"]
+TRAINING, OF_TRAITS = "none, beside training", "none, six traits"
+QUIET = ("none", TRAINING, OF_TRAITS)
 # Evidence alone: no difference is too small, but QWK stays judged by what it is.
 NO_SIZE = {
     name: criterion if name == "qwk" else replace(criterion, threshold=0.0)
@@ -92,9 +94,33 @@ def training(random: np.random.Generator, essays: int) -> tuple[Scores, float]:
     return replace(then, table=then.table.drop(columns=["advisories", "withheld"]), spread=CROSS_FITTED_SPREAD), beyond
 
 
+def with_traits(random: np.random.Generator, scores: Scores, shift: float = 0.0) -> Scores:
+    """The same essays, scored on traits that correlate with the one score.
+
+    Args:
+        random: Source of randomness.
+        scores: Essays with one score.
+        shift: SDs by which the machine's scores of the first trait are higher on the first prompt.
+    """
+    table, humans = scores.table.drop(columns=["raw", "score", "reference"]), []
+    for trait in TRAITS:
+        for prompt, span in scores.ranges.items():
+            rows = table["prompt_id"] == prompt
+            own, error = random.standard_normal((2, int(rows.sum())))
+            unit = (span.high - span.low) / 5
+            drift = shift * ((prompt, trait) == (FIRST, TRAITS[0]))
+            raw = scores.table.loc[rows, "raw"] + unit * (0.4 * own + drift)
+            reference = span.to_point(raw + unit * (0.3 * error - drift))
+            table.loc[rows, score_column(trait)] = span.to_point(raw)
+            values = {"raw": raw, "score": span.to_point(raw), "reference": reference}
+            humans.append(table.loc[rows, ["essay_id"]].assign(prompt_id=scale_id(prompt, trait), **values))
+    ranges = {scale_id(prompt, trait): span for prompt, span in scores.ranges.items() for trait in TRAITS}
+    return replace(scores, table=table, ranges=ranges, human=pd.concat(humans, ignore_index=True), traits=TRAITS)
+
+
 def where(monitor: Monitor) -> set[tuple[str, str]]:
-    """Prompt and kind of each alarm."""
-    return {(one.prompt, one.kind) for one in monitor.alarms}
+    """Prompt, or prompt and trait, and kind of each alarm."""
+    return {(one.scale, one.kind) for one in monitor.alarms}
 
 
 def measure_row(
@@ -102,17 +128,26 @@ def measure_row(
 ) -> dict[str, Any]:
     """Pages of one kind: how many have an alarm, find what was planted, and have an alarm elsewhere."""
     criteria = NO_SIZE if kind == "evidence alone" else DRIFT_CRITERIA
-    expected = {"lengths": "length", "group": "score", "advisories": "advisory"}
-    wanted = {(FIRST, expected[one]) for one in planted}
+    expected = {
+        "lengths": (FIRST, "length"),
+        "group": (FIRST, "score"),
+        "advisories": (FIRST, "advisory"),
+        "trait": (scale_id(FIRST, TRAITS[0]), "score"),
+    }
+    wanted = {expected[one] for one in planted}
+    of_essays = {name: value for name, value in planted.items() if name != "trait"}
     counts, tests = np.zeros(3, dtype=np.int64), 0
     for page in range(pages):
         random = np.random.default_rng([seed, page])
         then, beyond = training(random, sizes[0]) if name == TRAINING else (administration(random, sizes[0]), 0.01)
-        now = administration(random, sizes[1], usual=beyond, **planted)
+        now = administration(random, sizes[1], usual=beyond, **of_essays)
+        if name == OF_TRAITS or "trait" in planted:
+            then, now = with_traits(random, then), with_traits(random, now, planted.get("trait", 0.0))
         monitor = build_monitor(then, [now], subgroups=["group"], criteria=criteria)
         alarms, tests = where(monitor), monitor.tests
         # Human scores do not drift with the machine's: that QWK falls is no false alarm.
-        elsewhere = alarms - wanted - ({(FIRST, "agreement")} if "group" in planted else set())
+        fell = {(scale, "agreement") for scale, kind in wanted if kind == "score"}
+        elsewhere = alarms - wanted - fell
         counts += [bool(alarms), bool(wanted) and wanted <= alarms, bool(elsewhere)]
     shares = dict(zip(("alarm", "found", "elsewhere"), (counts / pages).tolist(), strict=True))
     return {"drift": name, "then": sizes[0], "now": sizes[1], "judged": kind, "pages": pages, "tests": tests, **shares}
@@ -131,10 +166,14 @@ def measure(pages: int, seed: int = 0) -> dict[str, Any]:
     rows += [(name, drift, "criteria", (600, 300)) for name, drift in planted.items()]
     rows += [(name, drift, "criteria", (2400, 1200)) for name, drift in planted.items() if "group" in drift]
     rows += [(TRAINING, {}, kind, sizes) for _, _, kind, sizes in rows[:4]]
-    found = [
-        measure_row(name, pages if not drift else max(1, pages // 4), sizes, drift, kind, seed + place)
-        for place, (name, drift, kind, sizes) in enumerate(rows)
-    ]
+    # With criteria there is no alarm that there is not by evidence alone.
+    rows += [(OF_TRAITS, {}, kind, sizes) for _, _, kind, sizes in rows[:2]]
+    rows += [("scores of a trait -0.4 SD", {"trait": -0.4}, "criteria", (600, 300))]
+    found = []
+    for place, (name, drift, kind, sizes) in enumerate(rows):
+        # A page of six traits takes three times as long.
+        share = (6 if "trait" in drift else 4) if drift else 3 if name == OF_TRAITS else 1
+        found.append(measure_row(name, max(1, pages // share), sizes, drift, kind, seed + place))
     return {"rows": found}
 
 
@@ -164,7 +203,7 @@ def table(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=600, help="without drift; a quarter of it with each drift")
+    parser.add_argument("--pages", type=int, default=600, help="without drift; fewer with drift or of traits")
     parser.add_argument("--results", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     measured = measure(arguments.pages)

@@ -7,10 +7,11 @@ import json
 import pandas as pd
 import pytest
 from command_line import command
-from drifting_scores import write_run, write_scores
-from read_page import read_lone_page
+from drifting_scores import TRAITS, write_run, write_scores, write_traits
+from read_page import cells_by_row, read_lone_page
 
 from aes_dynloss.reports.monitor import Monitor
+from aes_dynloss.tables.provenance import Provenance, seal
 
 PRODUCTS = {"monitor.html", "monitor.json", "monitor.csv", "provenance.json"}
 
@@ -142,3 +143,60 @@ def test_bad_input_is_told_in_one_message_and_leaves_nothing(programme, words, m
 def test_an_existing_monitor_is_not_written_over(programme):
     assert command("monitor", "run", "spring.csv", "-o", "out").code == 0
     assert "is there already" in command("monitor", "run", "spring.csv", "-o", "out").error
+
+
+@pytest.fixture
+def traits(tmp_path, monkeypatch):
+    """A run of three traits, two quiet administrations, of which one has a row a trait, and one with lower style."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", traits=True)
+    write_traits(tmp_path, "spring.csv", 1)
+    write_traits(tmp_path, "summer.csv", 2, long=True)
+    write_traits(tmp_path, "autumn.csv", 3, {"style": -0.9})
+    return tmp_path
+
+
+def test_traits_without_drift_have_no_alarm_in_either_form(traits):
+    for name in ("spring", "summer"):
+        words = ["--subgroup", "group", "--human", f"human_{name}.csv", "--reference-column", "style=st"]
+        outcome = command("monitor", "run", f"{name}.csv", *words, "-o", name, "--fail-on-alarm")
+        assert outcome.code == 0, outcome.err
+        assert f"{name}.csv (300 essays) beside training: predictions_test.csv (300): no alarm in" in outcome.out
+        found = Monitor.read(f"{name}/monitor.json", "monitor", "")
+        assert found.traits == [*TRAITS]
+        assert sum(one.kind == "agreement" for one in found.last.compared) == 5
+        assert command("verify", name).code == 0
+    outcome = command("monitor", "run", "spring.csv", "--human", "human_spring.csv", "-o", "out")
+    assert "--reference-column style=COLUMN" in outcome.error
+
+
+def test_drift_of_a_trait_is_found_there_and_told_in_all_products(traits):
+    words = [word for name in ("spring", "summer", "autumn") for word in ("--human", f"human_{name}.csv")]
+    words += ["--reference-column", "style=st", "--subgroup", "group", "-o", "out"]
+    outcome = command("monitor", "run", "spring.csv", "summer.csv", "autumn.csv", "--fail-on-alarm", *words)
+    assert outcome.code == 3, outcome.err
+    alarms = Monitor.read("out/monitor.json", "monitor", "").alarms
+    assert {(one.prompt, one.trait, one.kind) for one in alarms} >= {("a", "style", "score")}
+    assert {one.trait for one in alarms} == {"style"}
+    rows = pd.read_csv("out/monitor.csv")
+    flagged = rows[rows["verdict"] == "flag"]
+    assert {*flagged["prompt"] + "/" + flagged["trait"]} == {"a/style"}
+    assert rows.loc[rows["kind"] == "length", "trait"].isna().all()
+    page = (traits / "out/monitor.html").read_text(encoding="utf-8")
+    assert "Score, prompt a/style: " in page
+    rows_of_page = cells_by_row(read_lone_page(page, "<script>alert(1)</script>"), "traits-table")
+    verdicts = {trait: cells[0] for trait, cells in rows_of_page.items()}
+    assert [*verdicts] == [*TRAITS]
+    assert {trait for trait, verdict in verdicts.items() if verdict.startswith("alarm")} == {"style"}
+
+
+def test_a_folder_of_scores_of_traits_is_read(traits):
+    (traits / "parts").mkdir()
+    scores = pd.read_csv("spring.csv")
+    for number, part in enumerate((scores[:140], scores[140:])):
+        part.to_csv(traits / f"parts/{number}.csv", index=False)
+    seal(traits / "parts", Provenance.now())
+    for name, source in (("one", "spring.csv"), ("both", "parts")):
+        assert command("monitor", "run", source, "-o", name).code == 0
+    one, both = (Monitor.read(f"{name}/monitor.json", "monitor", "") for name in ("one", "both"))
+    assert one.last.compared == both.last.compared

@@ -269,3 +269,26 @@ def test_a_grid_of_arms(place, tmp_path):
     assert traits["mcrmse"] > 0
     assert "## Traits" in (tmp_path / "grid" / "benchmark.md").read_text()
     assert found["distinct_essays"] < 60
+
+
+def test_a_monitor_of_a_run_reads_both_forms_of_scores(place, tmp_path):
+    words = ["score", place / "strings" / "model", place / "essays.csv", "--keep-columns"]
+    words += ["--text-column", "full_text", "--prompt-column", "prompt"]
+    words += [f"--policy={kind}=off" for kind in ("empty", "too_short", "too_long")]
+    found = {}
+    for name, form in (("wide", []), ("long", ["--long"])):
+        scores = tmp_path / f"{name}.csv"
+        assert (
+            command("score", place / "strings" / "model", place / "essays.csv", *words, *form, "-o", scores).code == 0
+        )
+        outcome = command("monitor", place / "strings", scores, "--map", "text=full_text", "-o", tmp_path / name)
+        assert outcome.code == 0, outcome.err
+        found[name] = json.loads((tmp_path / name / "monitor.json").read_text())
+    (wide,), (long,) = (one["administrations"] for one in found.values())
+    assert wide["compared"] == long["compared"]
+    assert wide["essays"] == long["essays"] == found["wide"]["baseline_essays"] == 60
+    scored = [(one["prompt"], one["trait"]) for one in wide["compared"] if one["kind"] == "score"]
+    # One essay on phones has no human score of style, so that the run tested 29.
+    assert sorted(scored) == [("phones", "overall"), ("river", "overall"), ("river", "style")]
+    assert any("Scores of prompt phones/style are not compared: 29" in note for note in found["wide"]["notes"])
+    assert [one["prompt"] for one in wide["compared"] if one["kind"] == "length"] == ["phones", "river"]

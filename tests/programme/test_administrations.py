@@ -7,15 +7,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from drifting_scores import RANGES, write_run
+from drifting_scores import RANGES, TRAIT_RANGES, TRAITS, trait_administration, write_run, write_traits
 
-from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.errors import DataError
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, MEMBERS, VERSION
 from aes_dynloss.programme.administrations import (
     CROSS_FITTED_SPREAD,
     Read,
     model_ranges,
     read_scores,
+    score_column,
     training_files,
     training_scores,
 )
@@ -86,23 +87,59 @@ def test_test_and_dev_of_a_run_are_read_together(tmp_path):
 
 def test_ranges_are_the_models(tmp_path):
     run = write_run(tmp_path / "run")
-    assert model_ranges(run)[0] == RANGES
+    assert model_ranges(run, {})[0] == RANGES
     ensemble = tmp_path / "ensemble"
     (ensemble / MEMBERS).mkdir(parents=True)
     (ensemble / CONFIG).write_text(json.dumps({"format": ENSEMBLE_FORMAT, "version": VERSION}), encoding="utf-8")
     (run / "model").rename(ensemble / MEMBERS / "0")
-    assert model_ranges(ensemble)[0] == RANGES
+    assert model_ranges(ensemble, {})[0] == RANGES
     member = ensemble / MEMBERS / "0" / CONFIG
     values = json.loads(member.read_text(encoding="utf-8"))
     values["prompts"][0]["prompt"]["trait"] = "style"
     member.write_text(json.dumps(values), encoding="utf-8")
-    with pytest.raises(ConfigError, match="scores several traits"):
-        model_ranges(member.parent)
+    assert model_ranges(member.parent, {})[0] == RANGES, "the trait is in the id"
 
 
-def test_scores_of_several_traits_are_refused(tmp_path):
-    pd.DataFrame({"essay_id": ["1"], "prompt_id": "a", "style": 2, "style_raw": 2.1}).to_csv(
-        tmp_path / "t.csv", index=False
-    )
-    with pytest.raises(ConfigError, match="scores of several traits"):
-        read_scores(tmp_path / "t.csv", Read(ColumnNames(), {"a": ScoreRange(1, 6)}))
+def test_a_given_range_of_a_prompt_is_one_of_all_its_traits(tmp_path):
+    run, span = write_run(tmp_path / "run", traits=True), ScoreRange(0, 9)
+    assert model_ranges(run, {})[0] == TRAIT_RANGES
+    own = {scale: span for scale, span in TRAIT_RANGES.items() if scale.startswith("b")}
+    assert model_ranges(run, {"a": span})[0] == {**own, "a": span}
+    assert model_ranges(run, {"a/style": span})[0] == {**TRAIT_RANGES, "a/style": span}
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_scores_of_several_traits_are_columns_of_essays(tmp_path, long):
+    path = write_traits(tmp_path, "now.csv", 1, long=long)
+    read = Read(ColumnNames(traits=(("style", "st"),)), TRAIT_RANGES, ["group"], ["spelling"])
+    found, expected = read_scores(path, read, tmp_path / "human_now.csv"), trait_administration("now", 1, human=True)
+    assert found.traits == expected.traits == [*TRAITS]
+    assert found.ranges == expected.ranges
+    columns = [*map(score_column, TRAITS), "essay_id", "prompt_id", "words", "group", "advisories"]
+    pd.testing.assert_frame_equal(found.table[columns], expected.table[columns], check_dtype=False)
+    assert found.table.loc[found.table["prompt_id"] == "b", "score/style"].isna().all()
+    assert not {"score", "raw", "reference", "trait"} & {*found.table.columns}
+    human = expected.human[expected.human["essay_id"].isin(found.human["essay_id"])]
+    keys = ["prompt_id", "essay_id"]
+    both = [one.set_index(keys)["reference"].sort_index() for one in (found.human, human)]
+    pd.testing.assert_series_equal(*both)
+    assert len(found.human) == len(human) == 375
+
+
+def test_withheld_scores_of_traits_and_a_run_of_them(tmp_path):
+    run = write_run(tmp_path / "run", traits=True)
+    found = training_scores(training_files(run), Read(ColumnNames(), TRAIT_RANGES))
+    assert (found.traits, len(found.table), len(found.human)) == ([*TRAITS], 300, 750)
+    rows = pd.read_csv(write_traits(tmp_path, "now.csv", 1, long=True))
+    rows.loc[[0, 4], ["raw", "score", "withheld"]] = [None, None, True]
+    rows.to_csv(tmp_path / "now.csv", index=False)
+    table = read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES)).table
+    assert table.index[table["withheld"]].size == len(set(rows.loc[[0, 4], "essay_id"])) == 2
+    assert [int(table[score_column(trait)].isna().sum()) for trait in TRAITS] == [1, 1, 150]
+
+
+def test_what_differs_by_trait_is_none_of_the_essay(tmp_path):
+    rows = pd.read_csv(write_traits(tmp_path, "now.csv", 1, long=True))
+    rows.assign(certainty=np.linspace(0, 1, len(rows))).to_csv(tmp_path / "now.csv", index=False)
+    with pytest.raises(DataError, match="essay 'a0' of prompt 'a' has several values of 'certainty', one by trait"):
+        read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES, features=["certainty"]))

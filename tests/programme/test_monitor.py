@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drifting_scores import RANGES, administration
+from drifting_scores import RANGES, TRAITS, administration, trait_administration
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
@@ -197,3 +197,81 @@ def test_rows_text_and_json_tell_the_same():
     assert len(flagged) == sum(len(one.alarms) for one in monitor.alarms) > 0
     assert sum(row["p_holm"] is not None for row in rows) == monitor.tests
     assert monitor_text(monitor).startswith("now (300 essays) beside then (300): alarm")
+
+
+def trait_alarms(monitor):
+    return {(one.scale, one.kind, one.group) for one in monitor.alarms}
+
+
+def test_pages_of_traits_without_drift_have_an_alarm_in_one_of_twenty_at_most():
+    pages = [
+        build_monitor(
+            trait_administration("then", 2 * page, 90),
+            [trait_administration("now", 2 * page + 1, 70)],
+            subgroups=["group"],
+            criteria=NO_SIZE,
+        )
+        for page in range(40)
+    ]
+    assert all(page.tests > 50 for page in pages)
+    assert sum(bool(page.alarms) for page in pages) <= 4
+
+
+def test_drift_of_one_trait_is_found_there_and_only_there():
+    then, quiet = (trait_administration(name, seed, 600, human=True) for seed, name in enumerate(("then", "quiet")))
+    assert build_monitor(then, [quiet], subgroups=["group"]).alarms == []
+    now = trait_administration("now", 2, 600, shifts={"organization": -0.9}, human=True)
+    monitor = build_monitor(then, [quiet, now], subgroups=["group"])
+    found = trait_alarms(monitor)
+    assert {(f"{prompt}/organization", "score", None) for prompt in "ab"} <= found
+    assert {(f"{prompt}/organization", "agreement", None) for prompt in "ab"} <= found
+    assert {scale.rpartition("/")[2] for scale, _, _ in found} == {"organization"}
+    assert monitor.traits == [*TRAITS]
+    assert monitor_text(monitor).count(" organization ") == len(found)
+
+
+def test_what_is_of_the_essay_is_counted_once_an_essay():
+    then, now = (trait_administration(name, seed, human=True) for seed, name in enumerate(("then", "now")))
+    monitor = build_monitor(then, [now], subgroups=["group"])
+    last = monitor.last
+    assert (last.essays, monitor.baseline_essays) == (300, 300)
+    whole = [(one.kind, one.scale) for one in last.compared if one.group is None]
+    assert len(set(whole)) == len(whole)
+    assert {scale for kind, scale in whole if kind in ("score", "agreement")} == {*now.ranges}
+    for kind in ("length", "feature", "groups"):
+        assert [scale for one, scale in whole if one == kind] == ["a", "b"]
+    plain = build_monitor(administration("then", 0), [administration("now", 1)], subgroups=["group"]).last.compared
+    essays = [[one for one in rows if one.kind not in ("score", "agreement")] for rows in (last.compared, plain)]
+    figures = [[{name: one.p for name, one in row.measures.items()} for row in rows] for rows in essays]
+    assert figures[0] == figures[1]
+    assert monitor.notes == []
+
+
+def test_a_trait_that_one_side_lacks_is_told():
+    then, now = (trait_administration(name, seed, human=True) for seed, name in enumerate(("then", "now")))
+    without = replace(now, table=now.table.drop(columns="score/content"), traits=["organization", "style"], human=None)
+    without.table.loc[20:149, "score/style"] = np.nan
+    monitor = build_monitor(then, [without])
+    assert monitor.traits == ["organization"]
+    assert monitor.notes == [
+        "Scores of prompt a/content are not compared: 150 essays have one then and 0 now, of which 30 are needed.",
+        "Scores of prompt a/style are not compared: 150 essays have one then and 20 now, of which 30 are needed.",
+        "Scores of prompt b/content are not compared: 150 essays have one then and 0 now, of which 30 are needed.",
+    ]
+    with pytest.raises(DataError, match="now has one score an essay, and then scores of content, organization, style"):
+        build_monitor(then, [administration("now", 1)])
+
+
+def test_rows_and_json_of_traits_and_older_monitors():
+    then, now = (trait_administration(name, seed, human=True) for seed, name in enumerate(("then", "now")))
+    monitor = build_monitor(then, [now])
+    assert Monitor.from_dict(monitor.to_dict()) == monitor
+    rows = monitor_rows(monitor)
+    assert list(rows[0])[:3] == ["administration", "prompt", "trait"]
+    assert {(row["prompt"], row["trait"]) for row in rows if row["kind"] == "score"} == {
+        tuple(scale.split("/")) for scale in now.ranges
+    }
+    older = build_monitor(administration("then", 0), [administration("now", 1)])
+    assert "trait" not in str(older.to_dict())
+    assert Monitor.from_dict(older.to_dict()) == older
+    assert "trait" not in monitor_rows(older)[0]

@@ -24,6 +24,10 @@ def test_a_small_simulation(script):
     quiet = script.measure_row("none", 2, (150, 150), {}, "evidence alone", seed=0)
     assert quiet["tests"] == found["tests"] > 100
     beside = script.measure_row(script.TRAINING, 2, (150, 150), {}, "criteria", seed=0)
+    traits = script.measure_row(script.OF_TRAITS, 1, (150, 150), {}, "criteria", seed=0)
+    assert traits["tests"] > quiet["tests"] + 60
+    one = script.measure_row("trait", 1, (300, 300), {"trait": -1.5}, "criteria", seed=0)
+    assert (one["found"], one["elsewhere"]) == (1.0, 0.0)
     lines = script.table({"rows": [found, quiet | {"drift": "none"}, beside]}).splitlines()
     assert len({line.count("|") for line in lines}) == 1
 
@@ -31,7 +35,7 @@ def test_a_small_simulation(script):
 def test_few_pages_without_drift_have_an_alarm_and_planted_drift_is_found():
     rows = json.loads((FOLDER / "results/monitor_false_alarms.json").read_text(encoding="utf-8"))["rows"]
     quiet, drifted = ([row for row in rows if row["drift"].startswith("none") == none] for none in (True, False))
-    assert all(row["pages"] >= 600 and row["alarm"] <= 0.05 for row in quiet)
+    assert all(row["pages"] >= (200 if "traits" in row["drift"] else 600) and row["alarm"] <= 0.05 for row in quiet)
     assert all(row["elsewhere"] <= 0.05 for row in drifted)
     # Some hundred essays of a group do not tell a shift of 0.4 SD over so many tests; the README says so.
     few = [row for row in drifted if "group" in row["drift"] and row["then"] == 600]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from drifting_scores import administration
+from drifting_scores import TRAITS, administration, trait_administration
 from read_page import cells_by_row, read_lone_page
 
 from aes_dynloss.programme.monitor import build_monitor
 from aes_dynloss.reports.drawing import HUMAN, draw_intervals, drawing, rows_panel
-from aes_dynloss.reports.monitor import DRIFT_CRITERIA, Administration, Drifted, DriftFigure, Monitor, judged
+from aes_dynloss.reports.monitor import (
+    DRIFT_CRITERIA,
+    Administration,
+    Drifted,
+    DriftFigure,
+    Monitor,
+    judged,
+    monitored_traits,
+)
 from aes_dynloss.reports.monitor_page import monitor_page
 
 EVIL = "<script>alert(1)</script>"
@@ -78,6 +86,68 @@ def test_the_page_tells_alarms_and_every_comparison():
     assert [cells[0] for cells in cells_by_row(document, "scores-alarming").values()] == ["a"]
     assert set(cells_by_row(document, "humans-table")) == {"agreement with humans"}
     assert cells_by_row(document, "features-table")["feature spelling"][0] == "b"
+
+
+def test_the_page_of_traits_has_a_row_a_trait_and_details_below():
+    then, now = trait_administration("then", 0, human=True), trait_administration("now", 1, 300, shifts={"style": -0.9})
+    monitor = build_monitor(then, [now, now], subgroups=["group"])
+    page = monitor_page(monitor, title="Monitor")
+    document = read_lone_page(page, EVIL)
+    assert page.count("3 traits") == 1
+    rows = cells_by_row(document, "traits-table")
+    assert [*rows] == [*TRAITS]
+    style = next(one for one in monitor.last.compared if one.trait == "style" and one.group is None)
+    assert rows["style"][0].startswith("alarm")
+    assert f"{style.measures['shift'].value:.3f}".lstrip("-") in rows["style"][1]
+    assert "prompt a" in rows["style"][1]
+    assert set(cells_by_row(document, "scores-table-traits")) == {*TRAITS}
+    assert set(cells_by_row(document, "scores-table")) == {"length in words"}
+    # A chart of each trait's scores, and one of lengths.
+    assert len(document.all("figure")) == len(TRAITS) + 1
+
+
+def trait_rows(*figures):
+    """Rows of a trait on prompts a, b, ...: shift, its p, and QWK."""
+    return [
+        Drifted(
+            prompt=prompt,
+            trait="style",
+            kind="score",
+            n_then=9,
+            n_now=9,
+            measures={"shift": DriftFigure(value=shift, p=p), "qwk": DriftFigure(value=qwk, p=1.0)},
+        )
+        for prompt, (shift, p, qwk) in zip("abc", figures, strict=False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "furthest"),
+    [
+        ([(0.1, 0.5, 0.9), (-0.12, 0.5, 0.8), (0.05, 0.5, 0.95)], [("prompt b", -0.12), ("prompt b", 0.8)]),
+        ([(0.3, 0.5, 0.9), (-0.2, 1e-9, 0.95)], [("prompt b", -0.2), ("prompt a", 0.9)]),
+        ([(None, None, 0.9), (0.0, 0.5, None)], [("prompt b", 0.0), ("prompt a", 0.9)]),
+    ],
+)
+def test_a_trait_shows_the_prompt_furthest_from_its_criterion_an_alarm_first(figures, furthest):
+    compared, tests = judged(trait_rows(*figures), DRIFT_CRITERIA)
+    last = Administration("now", 9, compared)
+    monitor = Monitor(baseline="then", baseline_essays=9, administrations=[last], criteria=DRIFT_CRITERIA, tests=tests)
+    table = monitored_traits(monitor).chosen("trait", "shift", "qwk")
+    ((name, *cells),) = table.rows
+    assert name.value == "style"
+    assert [(cell.note, cell.value) for cell in cells] == furthest
+
+
+def test_many_alarms_are_folded_after_the_first():
+    measures = {"shift": DriftFigure(value=1.0, p=1e-9)}
+    rows = [Drifted(prompt=f"p{n}", kind="score", n_then=9, n_now=9, measures=measures) for n in range(20)]
+    compared, tests = judged(rows, DRIFT_CRITERIA)
+    last = Administration("now", 9, compared)
+    monitor = Monitor(baseline="then", baseline_essays=9, administrations=[last], criteria=DRIFT_CRITERIA, tests=tests)
+    document = read_lone_page(monitor_page(monitor, title="Monitor"), EVIL)
+    assert [len(one.all("li")) for one in document.all("details")][:1] == [8]
+    assert "8 more" in document.all("details")[0].text
 
 
 def test_long_names_are_clear_of_the_intervals_below_them():
