@@ -257,7 +257,7 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
     return Scores(
         "training: " + " and ".join(part.name for part in parts),
         pd.concat([part.table for part in parts], ignore_index=True),
-        parts[0].ranges,
+        {scale: span for part in parts for scale, span in part.ranges.items()},
         list(dict.fromkeys(name for part in parts for name in part.features)),
         pd.concat(known, ignore_index=True) if known else None,
         spread=CROSS_FITTED_SPREAD if is_cross_fitted(files[0].parent) else 1.0,
