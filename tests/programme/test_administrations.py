@@ -155,8 +155,10 @@ def test_traits_are_no_groups_of_writers(tmp_path, long):
         read_scores(path, Read(ColumnNames(), TRAIT_RANGES, ["trait"]))
 
 
-def test_what_differs_by_trait_is_none_of_the_essay(tmp_path):
+@pytest.mark.parametrize("column", ["certainty", "text"])
+def test_what_differs_by_trait_is_none_of_the_essay(tmp_path, column):
     rows = pd.read_csv(write_traits(tmp_path, "now.csv", 1, long=True))
-    rows.assign(certainty=np.linspace(0, 1, len(rows))).to_csv(tmp_path / "now.csv", index=False)
-    with pytest.raises(DataError, match="essay 'a0' of prompt 'a' has several values of 'certainty', one by trait"):
-        read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES, features=["certainty"]))
+    rows.assign(**{column: np.linspace(0, 1, len(rows))}).to_csv(tmp_path / "now.csv", index=False)
+    features = [column] if column == "certainty" else []
+    with pytest.raises(DataError, match=f"essay 'a0' of prompt 'a' has several values of '{column}', one by trait"):
+        read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES, features=features))
