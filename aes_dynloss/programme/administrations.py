@@ -144,7 +144,7 @@ def read_scores(path: Path, read: Read, human: Path | None = None) -> Scores:
         table[ADVISORIES] = pd.Series(kinds, index=table.index, dtype=object)
     traits = list(dict.fromkeys(table[TRAIT_COLUMN])) if TRAIT_COLUMN in table else []
     if traits:
-        table = _row_an_essay(table, traits, [*kept, LENGTH_COLUMN], path.name)
+        table = _row_an_essay(table, traits, [*kept, LENGTH_COLUMN, TEXT_COLUMN], path.name)
     if TEXT_COLUMN in table and LENGTH_COLUMN not in table:
         table[LENGTH_COLUMN] = [0.0 if is_blank(text) else float(len(str(text).split())) for text in table[TEXT_COLUMN]]
     if ADVISORIES not in kept and scored.withheld is None and WITHHELD not in there:
@@ -257,7 +257,7 @@ def training_scores(files: Sequence[Path], read: Read) -> Scores:
     return Scores(
         "training: " + " and ".join(part.name for part in parts),
         pd.concat([part.table for part in parts], ignore_index=True),
-        parts[0].ranges,
+        {scale: span for part in parts for scale, span in part.ranges.items()},
         list(dict.fromkeys(name for part in parts for name in part.features)),
         pd.concat(known, ignore_index=True) if known else None,
         spread=CROSS_FITTED_SPREAD if is_cross_fitted(files[0].parent) else 1.0,

@@ -182,18 +182,22 @@ def _regular_target(path: Path) -> Path:
     return target
 
 
-# Of this machine, in temporary names: whether another's processes are alive is not known here.
-_MACHINE = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
-
-
 def _temporary(target: Path, role: str = "") -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.{_MACHINE}{role and f'.{role}'}{TEMPORARY}")
+    return target.with_name(f".{target.name}.{os.getpid()}.{_machine()}{role and f'.{role}'}{TEMPORARY}")
+
+
+def _machine() -> str:
+    """Words for the machine, or the container on it, in temporary names: of others it is not known who is alive."""
+    processes = ""
+    with suppress(OSError):  # Linux alone has it
+        processes = str(Path("/proc/self/ns/pid").readlink())
+    return f"{zlib.crc32(f'{os.uname().nodename} {processes}'.encode()):08x}"
 
 
 def _remove_of_dead(target: Path) -> None:
     """Remove the temporary files of a file whose processes, of this machine, have ended."""
     for left in leftovers_of(target):
-        number = left.name.removeprefix(f".{target.name}.").removesuffix(f".{_MACHINE}{TEMPORARY}")
+        number = left.name.removeprefix(f".{target.name}.").removesuffix(f".{_machine()}{TEMPORARY}")
         if number.isdecimal() and not _is_alive(int(number)):
             with suppress(OSError):
                 left.unlink()

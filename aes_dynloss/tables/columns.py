@@ -153,8 +153,10 @@ def take_kept(
         ConfigError: A column to keep has a role, or a role's name.
     """
     for name in kept:
-        if name in {*ID_COLUMNS, *NUMBER_COLUMNS, TEXT_COLUMN, *names.named().values()}:
-            raise ConfigError(f"Column {name!r} holds ids, scores or text, and no groups. Name a column of groups.")
+        if name in {*ID_COLUMNS, TRAIT_COLUMN, *NUMBER_COLUMNS, TEXT_COLUMN, *names.named().values()}:
+            raise ConfigError(
+                f"Column {name!r} holds ids, traits, scores or text, and no groups. Name a column of groups."
+            )
         if name in cells and name not in table:
             values = cells[name].to_numpy(dtype=object)
             table[name] = values if order is None else values[list(order)]

@@ -143,7 +143,7 @@ def build_sides(
 
 
 def names_of(runs: Sequence[Path]) -> dict[str, Path]:
-    """Runs by the parts of their paths that they do not share: cells of a grid by their arm.
+    """Runs by the parts of their paths in which they differ: cells of a grid by their arm.
 
     Examples:
         >>> names_of([Path("grid/cells/two/fold_0"), Path("grid/cells/three/fold_0")])
@@ -151,8 +151,10 @@ def names_of(runs: Sequence[Path]) -> dict[str, Path]:
     """
     if len(runs) < 2:
         return {run.name: run for run in runs}
-    shared = set.intersection(*(set(run.parts) for run in runs))
-    return {"/".join(part for part in run.parts if part not in shared): run for run in runs}
+    shared = {
+        place for place, parts in enumerate(zip(*(run.parts for run in runs), strict=False)) if len({*parts}) == 1
+    }
+    return {"/".join(part for place, part in enumerate(run.parts) if place not in shared): run for run in runs}
 
 
 def run_sides(name: str, run: Path, capped: EncoderScorer) -> dict[str, Side]:

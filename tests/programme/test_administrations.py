@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from drifting_scores import RANGES, TRAIT_RANGES, TRAITS, trait_administration, write_run, write_traits
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model.model_folder import CONFIG, ENSEMBLE_FORMAT, MEMBERS, VERSION
 from aes_dynloss.programme.administrations import (
     CROSS_FITTED_SPREAD,
@@ -85,6 +85,16 @@ def test_test_and_dev_of_a_run_are_read_together(tmp_path):
     assert training_scores(training_files(run), READ).spread == CROSS_FITTED_SPREAD
 
 
+def test_what_dev_alone_is_scored_on_has_its_range(tmp_path):
+    run = write_run(tmp_path / "run", traits=True)
+    dev = pd.read_csv(run / "predictions_test.csv")
+    dev[dev["trait"] != "style"].to_csv(run / "predictions_test.csv", index=False)
+    dev.assign(essay_id="dev " + dev["essay_id"]).to_csv(run / "predictions_dev.csv", index=False)
+    found = training_scores(training_files(run), Read(ColumnNames(), TRAIT_RANGES))
+    assert found.ranges == TRAIT_RANGES
+    assert {*found.human["prompt_id"]} == {*TRAIT_RANGES}
+
+
 def test_ranges_are_the_models(tmp_path):
     run = write_run(tmp_path / "run")
     assert model_ranges(run, {})[0] == RANGES
@@ -138,8 +148,17 @@ def test_withheld_scores_of_traits_and_a_run_of_them(tmp_path):
     assert [int(table[score_column(trait)].isna().sum()) for trait in TRAITS] == [1, 1, 150]
 
 
-def test_what_differs_by_trait_is_none_of_the_essay(tmp_path):
+@pytest.mark.parametrize("long", [False, True])
+def test_traits_are_no_groups_of_writers(tmp_path, long):
+    path = write_traits(tmp_path, "now.csv", 1, long=long)
+    with pytest.raises(ConfigError, match="Column 'trait' holds ids, traits, scores or text, and no groups"):
+        read_scores(path, Read(ColumnNames(), TRAIT_RANGES, ["trait"]))
+
+
+@pytest.mark.parametrize("column", ["certainty", "text"])
+def test_what_differs_by_trait_is_none_of_the_essay(tmp_path, column):
     rows = pd.read_csv(write_traits(tmp_path, "now.csv", 1, long=True))
-    rows.assign(certainty=np.linspace(0, 1, len(rows))).to_csv(tmp_path / "now.csv", index=False)
-    with pytest.raises(DataError, match="essay 'a0' of prompt 'a' has several values of 'certainty', one by trait"):
-        read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES, features=["certainty"]))
+    rows.assign(**{column: np.linspace(0, 1, len(rows))}).to_csv(tmp_path / "now.csv", index=False)
+    features = [column] if column == "certainty" else []
+    with pytest.raises(DataError, match=f"essay 'a0' of prompt 'a' has several values of '{column}', one by trait"):
+        read_scores(tmp_path / "now.csv", Read(ColumnNames(), TRAIT_RANGES, features=features))

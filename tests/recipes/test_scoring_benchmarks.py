@@ -110,6 +110,8 @@ def test_trained_scorers_stand_beside_their_qwk(tmp_path: Path, encoder: Path, t
 def test_cells_of_a_grid_go_by_their_arms(throughput: Any) -> None:
     cells = [Path(f"runs/grid/cells/{arm}/fold_0/seed_0") for arm in ("two", "three")]
     assert throughput.names_of(cells) == dict(zip(("two", "three"), cells, strict=True))
+    alike = [Path(f"runs/two/cells/{arm}/fold_0") for arm in ("two", "fold_0", "runs")]
+    assert throughput.names_of(alike) == dict(zip(("two", "fold_0", "runs"), alike, strict=True))
     assert throughput.names_of(cells[:1]) == {"seed_0": cells[0]}
     assert throughput.names_of([]) == {}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -89,3 +90,19 @@ def test_the_next_writer_removes_what_dead_processes_left_and_nothing_else(tmp_p
         (tmp_path / name).write_text("half")
     write_text(tmp_path / "t.csv", "second")
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", *kept}
+
+
+def test_processes_of_another_container_are_not_taken_for_dead(tmp_path, monkeypatch):
+    """Two containers in the host's network have its name, and process ids of their own."""
+    with subprocess.Popen(["true"]) as elsewhere:
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: elsewhere.pid)
+        patch.setattr(Path, "readlink", lambda _: Path("pid:[1]"))
+        writing = atomic_file(tmp_path / "t.csv")
+        temporary = writing.__enter__()
+        temporary.write_text("first")
+    write_text(tmp_path / "t.csv", "second")
+    assert temporary.exists()
+    writing.__exit__(None, None, None)
+    assert (tmp_path / "t.csv").read_text() == "first"
