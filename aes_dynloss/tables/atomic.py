@@ -11,6 +11,7 @@ import ctypes
 import glob
 import hashlib
 import os
+import platform
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -191,7 +192,7 @@ def _machine() -> str:
     processes = ""
     with suppress(OSError):  # Linux alone has it
         processes = str(Path("/proc/self/ns/pid").readlink())
-    return f"{zlib.crc32(f'{os.uname().nodename} {processes}'.encode()):08x}"
+    return f"{zlib.crc32(f'{platform.node()} {processes}'.encode()):08x}"
 
 
 def _remove_of_dead(target: Path) -> None:
@@ -204,6 +205,8 @@ def _remove_of_dead(target: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # there signal 0 is Ctrl+C
+        return True
     try:
         os.kill(process, 0)
     except PermissionError:  # another user's
