@@ -13,7 +13,7 @@ import pytest
 from command_line import command
 from explained_scorers import TEXTS, classical
 from forked import finish, start
-from killed_scoring import kill_at
+from killed_scoring import KILLS, kill_at
 from small_run import write_rows
 
 from aes_dynloss.essays.model.model_folder import CONFIG
@@ -129,17 +129,17 @@ def test_a_log_is_a_file_of_its_own(place, tmp_path, words, message):
 
 
 @pytest.mark.slow
-def test_four_writers_and_fifty_kills_lose_and_double_nothing(place, tmp_path):
+def test_kills_of_four_writers_lose_and_double_nothing(place, tmp_path):
     log, generator = tmp_path / "audit.jsonl", random.Random(0)
     kills, begun, running = 0, 0, {}
 
     def go_on(run: int) -> None:
-        step = generator.randint(1, 60) if kills < 50 else 0
+        step = generator.randint(1, 60) if kills < KILLS else 0
         words = ("score", place / "model", place / "essays.jsonl", "-o", tmp_path / f"{run}.jsonl", "--audit", log)
         running[run] = start(*words, "--resume", folder=tmp_path, prepare=partial(kill_at, step))
 
-    while kills < 50 or running:
-        while kills < 50 and len(running) < 4:
+    while kills < KILLS or running:
+        while kills < KILLS and len(running) < 4:
             go_on(begun)
             begun += 1
         run, process = next(iter(running.items()))

@@ -18,7 +18,7 @@ from command_line import command
 from essay_files import write_rows
 from explained_scorers import classical
 from forked import finish, start
-from killed_scoring import kill_at
+from killed_scoring import KILLS, kill_at
 from parts import entries, made_up, products, write_parts
 
 from aes_dynloss.essays.scoring import part_folder
@@ -451,7 +451,7 @@ def test_refusals(place, tmp_path, monkeypatch, prepare, words, message):
 
 
 @pytest.mark.slow
-def test_fifty_kills_lose_and_double_nothing(place, tmp_path):
+def test_kills_lose_and_double_nothing(place, tmp_path):
     words = ("score", place / "model", place / "in", "--policy", "duplicate=withhold", "--keep-columns")
 
     def begin(name: str, step: int):
@@ -460,7 +460,7 @@ def test_fifty_kills_lose_and_double_nothing(place, tmp_path):
 
     assert finish(begin("whole", 0)) == 0, (tmp_path / "err").read_text()
     generator, kills, ends = random.Random(0), 0, 0
-    while kills < 50:
+    while kills < KILLS:
         code = finish(begin(f"out_{ends}", generator.randint(1, 150)))
         assert code in {0, -signal.SIGKILL}, (tmp_path / "err").read_text()
         kills += code != 0

@@ -278,9 +278,7 @@ def test_a_monitor_of_a_run_reads_both_forms_of_scores(place, tmp_path):
     found = {}
     for name, form in (("wide", []), ("long", ["--long"])):
         scores = tmp_path / f"{name}.csv"
-        assert (
-            command("score", place / "strings" / "model", place / "essays.csv", *words, *form, "-o", scores).code == 0
-        )
+        assert command(*words, *form, "-o", scores).code == 0
         outcome = command("monitor", place / "strings", scores, "--map", "text=full_text", "-o", tmp_path / name)
         assert outcome.code == 0, outcome.err
         found[name] = json.loads((tmp_path / name / "monitor.json").read_text())

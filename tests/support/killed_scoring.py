@@ -10,6 +10,9 @@ from typing import Any
 
 from aes_dynloss.essays.scoring.score import score_essays
 
+# A release is tried with 50.
+KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "12"))
+
 
 def kill_at(step: int) -> None:
     """Score three essays at a time, and end without warning before so many steps towards the disk; 0: never."""
