@@ -35,7 +35,7 @@ def test_a_small_simulation(script):
 def test_few_pages_without_drift_have_an_alarm_and_planted_drift_is_found():
     rows = json.loads((FOLDER / "results/monitor_false_alarms.json").read_text(encoding="utf-8"))["rows"]
     quiet, drifted = ([row for row in rows if row["drift"].startswith("none") == none] for none in (True, False))
-    assert all(row["pages"] >= (200 if "traits" in row["drift"] else 600) and row["alarm"] <= 0.05 for row in quiet)
+    assert all(row["pages"] >= 600 and row["alarm"] <= 0.05 for row in quiet)
     assert all(row["elsewhere"] <= 0.05 for row in drifted)
     # Some hundred essays of a group do not tell a shift of 0.4 SD over so many tests; the README says so.
     few = [row for row in drifted if "group" in row["drift"] and row["then"] == 600]

@@ -10,8 +10,7 @@ from typing import Any
 
 from aes_dynloss.essays.scoring.score import score_essays
 
-# A release is tried with 50.
-KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "12"))
+KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "50"))
 
 
 def kill_at(step: int) -> None:
