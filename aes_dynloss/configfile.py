@@ -38,16 +38,42 @@ def clipped_repr(value: object) -> str:
 
 
 def _relevant(faults: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Faults without those of union members that a mapping was not meant for, such as `should be a number`."""
+    """Faults without those of union members that a mapping or list was not meant for, as `should be a number`."""
 
     def is_beside(fault: Mapping[str, Any]) -> bool:
         value, shown = fault["loc"][:-1], _user_location(fault)
-        if not isinstance(fault["input"], Mapping) or len(shown) == len(fault["loc"]) or fault["type"] in _TAG_FAULTS:
+        if (
+            not isinstance(fault["input"], Mapping | list)
+            or len(shown) == len(fault["loc"])
+            or fault["type"] in _TAG_FAULTS
+        ):
             return False
         fellows = [other for other in faults if other["loc"][: len(value)] == value]
         return any(len(_user_location(other)) > len(shown) or other["type"] in _TAG_FAULTS for other in fellows)
 
     return [fault for fault in faults if not is_beside(fault)]
+
+
+_ASKED = "Input should be "
+
+
+def _one_a_value(faults: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Faults with what the members of a union ask of a value as one: `input should be a valid integer, or 'auto'`."""
+    merged: list[dict[str, Any]] = []
+    asked: dict[tuple[object, ...], dict[str, Any]] = {}
+    for fault in faults:
+        message = fault["msg"]
+        if not message.startswith(_ASKED):
+            merged.append(dict(fault))
+            continue
+        place = tuple(_user_location(fault))
+        if place not in asked:
+            asked[place] = {**fault, "msg": []}
+            merged.append(asked[place])
+        asked[place]["msg"].append(message.removeprefix(_ASKED))
+    for fault in asked.values():
+        fault["msg"] = _ASKED + ", or ".join(dict.fromkeys(fault["msg"]))
+    return merged
 
 
 def _user_location(fault: Mapping[str, Any]) -> list[object]:
@@ -93,7 +119,10 @@ def _is_branch(part: object, before: object) -> bool:
     """Whether pydantic added this part of a location, which follows ``before``, to name a member of a union."""
     if isinstance(before, str) and before.startswith(("tagged-union[", "function-plain[")):  # the latter is ChosenBy's
         return True
-    return isinstance(part, str) and ("[" in part or part in {"float", "int", "str"} or part.endswith("Config"))
+    if not isinstance(part, str):
+        return False
+    plain = part in {"bool", "float", "int", "str"} or part.startswith("constrained-")
+    return plain or "[" in part or part.endswith("Config")
 
 
 def _names_beside(model: type[BaseModel], location: Sequence[object]) -> list[str]:
@@ -369,7 +398,8 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = list(dict.fromkeys(_fault_message(model, fault) for fault in _relevant(error.errors())))
+        found = _one_a_value(_relevant(error.errors()))
+        faults = list(dict.fromkeys(_fault_message(model, fault) for fault in found))
         lines = "\n".join(f"  {fault}" for fault in faults)
         many = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError(f"{where} has {many}:\n{lines}") from None

@@ -13,19 +13,21 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from statistics import fmean
 from types import ModuleType
 from typing import Any
 
 from aes_dynloss.cli.parts import KEYS, part_rows
-from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.configfile import ConfigModel, read_mapping, validate
+from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.features.linguistic import FEATURES
 from aes_dynloss.essays.screening.kinds import KINDS, OF_ANSWERS
 from aes_dynloss.measures.agreement import fisher_mean
 from aes_dynloss.reports.comparison_tables import benchmark_markdown
 from aes_dynloss.reports.measure_list import MEASURES
+from aes_dynloss.reports.table import signed_words
 from aes_dynloss.teaching.hypergradient.estimators import HypergradientConfig
 from aes_dynloss.teaching.teachers.config import DlfConfig, DlnConfig, GlcConfig, MwnConfig
 
@@ -50,6 +52,10 @@ SHOWN_ARMS = {
         "mpnet_ridge": "frozen all-mpnet-base-v2, ridge in closed form",
         "mpnet_kernel": "frozen all-mpnet-base-v2, kernel ridge",
         "stack": "stack of six, with and without an encoder, weights by prompt",
+    },
+    "asap_finetuned": {
+        "finetuned": "all-MiniLM-L6-v2 fine-tuned as a whole, squared error",
+        "finetuned_and_frozen": "mean of that and frozen all-MiniLM-L6-v2 with features and n-grams",
     },
     "asap_frozen": {
         "mpnet": "frozen all-mpnet-base-v2, squared error",
@@ -78,6 +84,58 @@ SHOWN_TRAITS = {
         "with_target_essays": "9 traits of ASAP++ on an unseen prompt, given its essays without scores: no encoder",
     },
 }
+
+
+def grid_report(folder: Path, grid: str) -> dict[str, Any]:
+    """What a grid gave: its report, or of a grid whose folds were run one by one the comparison of its predictions.
+
+    Args:
+        folder: Of the grids' reports; beside it lies ``comparisons``.
+        grid: Its name.
+
+    Returns:
+        The report. A comparison's arms have their names in the grid, and its ``config`` is that of the recipe.
+    """
+    if (path := folder / f"{grid}.json").exists():
+        return _read(path)
+    report = _read(folder.parent / "comparisons" / f"{grid}.json")
+    arms = {published_arm(name): entry for name, entry in report["arms"].items()}
+    recipe = validate(BenchmarkConfig, read_mapping(ROOT / f"recipes/essays/grids/{grid}.yaml"), grid)
+    return report | {"arms": arms, "config": recipe.model_dump(mode="json", by_alias=True)}
+
+
+def published_arm(name: str) -> str:
+    """The arm of a file of published predictions.
+
+    Examples:
+        >>> published_arm("asap_exact.kernel_linguistic.parquet")
+        'kernel_linguistic'
+    """
+    return name.split(".", 1)[1].removesuffix(".parquet")
+
+
+def comparison_table(path: Path, part: str) -> str:
+    """Arms of published predictions beside their control, in the mean; for the part ``prompts`` their QWK by prompt."""
+    report = _read(path)
+    if part == "prompts":
+        rows = [
+            [published_arm(name), *(f"{one['qwk']:.3f}" for one in entry["prompts"].values())]
+            for name, entry in report["arms"].items()
+        ]
+        return _markdown(["arm", *report["essays"]], rows)
+    rows = []
+    for name, entry in report["arms"].items():
+        cells = [f"{entry['mean']['qwk']:.3f}", _interval(entry["mean"]["qwk_interval"])]
+        if name != report["control"]:
+            beside = report["differences"]["qwk"]["arms"][name]["mean"]
+            ends = " to ".join(map(signed_words, beside["interval"]))
+            cells += [signed_words(beside["difference"]), ends, f"{beside['p_holm']:.4f}"]
+        rows.append([published_arm(name), *cells, *[""] * (5 - len(cells))])
+    return _markdown(["arm", "QWK", "95 %", f"beside {published_arm(report['control'])}", "95 %", "Holm p"], rows)
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return " to ".join(f"{end:.3f}" for end in ends)
 
 
 def grid_table(path: Path, part: str) -> str:
@@ -125,7 +183,7 @@ def fisher_table(path: Path, part: str) -> str:
 
 def systems_table(folder: Path, _: str) -> str:
     """Floors, human raters, published systems and this toolkit's own models on ASAP in one table."""
-    reports = {grid: _read(folder / f"{grid}.json") for grid in SHOWN_ARMS}
+    reports = {grid: grid_report(folder, grid) for grid in SHOWN_ARMS}
     others = reports["asap_exact"]
     rows = []
     for name, description in SHOWN_FLOORS.items():
@@ -137,10 +195,9 @@ def systems_table(folder: Path, _: str) -> str:
     for grid, arms in SHOWN_ARMS.items():
         for arm, description in arms.items():
             mean = reports[grid]["arms"][arm]["mean"]
-            low, high = mean["qwk_interval"]
             # Scores that the model has rescaled itself are not rescaled again.
             rescaled = "" if _postprocessed(reports[grid]["config"], arm) else f"{mean['qwk_rescaled']:.3f}"
-            rows.append([f"**{description}**", f"{mean['qwk']:.3f}", f"{low:.3f} to {high:.3f}", rescaled])
+            rows.append([f"**{description}**", f"{mean['qwk']:.3f}", _interval(mean["qwk_interval"]), rescaled])
     for grid, arms in SHOWN_TRAITS.items():
         report = _read(folder / f"{grid}.json")
         for arm, description in arms.items():
@@ -319,6 +376,7 @@ TABLES: dict[str, Table] = {
     "recipes/essays/results/grids/asap_noisy_raters.json": by_script("essays", "noisy_raters_results"),
     "recipes/essays/results/grids/asap_sas.json": fisher_table,
     "recipes/essays/results/grids/*.json": grid_table,
+    "recipes/essays/results/comparisons/*.json": comparison_table,
     "recipes/essays/own_parts/results.json": grid_table,
     "recipes/essays/results/explained.json": by_script("essays", "explained_essays"),
     "recipes/essays/results/few_scores.json": by_script("essays", "few_scores"),

@@ -27,6 +27,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     state = sys.modules.get("accelerate.state")
     if begins and state is not None and state.AcceleratorState._shared_state.get("_mixed_precision", "no") != "no":
         state.AcceleratorState._reset_state()
+        sys.modules["accelerate"].Accelerator(mixed_precision="no")  # for scorers that are still open
 
 
 @pytest.fixture

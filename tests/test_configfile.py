@@ -55,6 +55,9 @@ class Outer(ConfigModel):
         default={}
     )
     even: Annotated[int, AfterValidator(_even)] = 0
+    at_once: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto"
+    groups: bool | list[str] | None = None
+    names: list[int] | list[Literal["all"]] = Field(default=[])
 
 
 def faults(values):
@@ -276,6 +279,10 @@ UNKNOWN = "there is no such key;"
         ({"inner": {"rate": None}}, "inner.rate: input should be a valid number, found nothing"),
         ({"inner": {"rate": {}}}, "inner.rate: input should be a valid number, found a mapping"),
         ({"even": 3}, "even: 3 is odd; give an even number"),
+        ({"at_once": 0}, "at_once: input should be greater than or equal to 1, or 'auto', found 0"),
+        ({"groups": 3}, "groups: input should be a valid boolean, unable to interpret input, or a valid list, found 3"),
+        ({"names": 3}, "names: input should be a valid list, found 3"),
+        ({"groups": ["a", 3]}, "groups.1: input should be a valid string, found 3"),
     ],
 )
 def test_one_fault(values, fault):

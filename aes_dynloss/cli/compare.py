@@ -20,6 +20,7 @@ from aes_dynloss.cli.options import (
 
 if TYPE_CHECKING:
     from aes_dynloss.reports.human_scores import HumanScores
+    from aes_dynloss.tables.score_range import ScoreRange
 
 COMPARISON, COMPARISON_PAGE = "comparison.json", "comparison.html"
 _RUN = ExistingPath(advice="Name a run's folder, a folder with runs, or a file of predictions.")
@@ -89,8 +90,13 @@ def compare(
     pairs = parse_map(mapped)
     tables = [*runs, *([references] if references is not None and layout == "table" else [])]
     check_mapped(pairs, [path for path in tables if path.is_file()])
-    human = _human_scores(references, layout, prompts, spans, columns | reference_columns(reference), pairs)
-    arms = read_arms(runs, human, ColumnNames(mapped=pairs))
+    ranges = read_score_ranges(prompts, spans)
+    if ranges and references is None and not any(path.is_file() for path in runs):
+        raise click.UsageError(
+            "--prompts and --range are those of RUNs that are files; a run's folder has its own. Leave them out."
+        )
+    human = _human_scores(references, layout, ranges, columns | reference_columns(reference), pairs)
+    arms = read_arms(runs, human, ColumnNames(mapped=pairs), ranges)
     chosen = next(iter(arms)) if control is None else control
     comparison = compare_arms(arms, chosen, resamples=resamples, confidence=confidence, seed=seed)
     if output_dir is not None:
@@ -107,21 +113,18 @@ def compare(
 def _human_scores(
     references: Path | None,
     layout: str,
-    prompts: Path | None,
-    spans: tuple[str, ...],
+    ranges: dict[str, ScoreRange],
     columns: dict[str, Any],
     mapped: tuple[tuple[str, str], ...],
 ) -> HumanScores | None:
     """The human scores that --references names, or None without."""
     named = any(columns.values())
     if references is None:
-        if named or spans or prompts or layout != "table":
-            raise click.UsageError(
-                "--format, --prompts, --range and --..-column belong to --references, which is missing."
-            )
+        if named or layout != "table":
+            raise click.UsageError("--format and --..-column belong to --references, which is missing.")
         return None
     if layout == "asap":
-        if named or spans or prompts:
+        if named or ranges:
             raise click.UsageError("--format asap has columns and ranges of its own: leave out --range and the like.")
         from aes_dynloss.essays.data.data_config import DataConfig
         from aes_dynloss.essays.data.readers import read_essays
@@ -130,4 +133,4 @@ def _human_scores(
     from aes_dynloss.reports.human_scores import HumanScores
     from aes_dynloss.tables.columns import ColumnNames
 
-    return HumanScores.read(references, ColumnNames(**columns, mapped=mapped), read_score_ranges(prompts, spans))
+    return HumanScores.read(references, ColumnNames(**columns, mapped=mapped), ranges)

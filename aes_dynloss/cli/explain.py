@@ -16,6 +16,7 @@ from aes_dynloss.cli.options import (
     coverage_option,
     cpu_option,
     essay_input_options,
+    is_given,
     read_essays,
 )
 from aes_dynloss.errors import ConfigError, DataError
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CHECK = "check.json"
+# Options of explanations, by their parameters' names, which --check has no use for.
+_OF_PAGES = {
+    "--exact": "exact",
+    "--feedback": "dialect",
+    "--language": "language",
+    "--no-neighbours": "no_neighbours",
+    "--coverage": "coverage",
+}
 
 
 @click.command()
@@ -87,7 +96,7 @@ def explain(
     """
     check_sources(inputs)
     wanted = None if ids is None else _listed(ids)
-    _refuse_unfit(output_dir, check=check, resume=resume, force=force, exact=exact, dialect=dialect)
+    _refuse_unfit(output_dir, check=check, resume=resume, force=force)
     from aes_dynloss.essays.ensembles.ensemble import open_scorer
     from aes_dynloss.essays.explaining.explanation import check_options
     from aes_dynloss.essays.model.model_folder import CONFIG
@@ -129,15 +138,14 @@ def explain(
         logger.info("Explained %d essays: %s.", count, output_dir / INDEX)
 
 
-def _refuse_unfit(
-    output_dir: Path, *, check: bool, resume: bool, force: bool, exact: bool, dialect: str | None
-) -> None:
+def _refuse_unfit(output_dir: Path, *, check: bool, resume: bool, force: bool) -> None:
     """Refuse options that exclude each other, and a file that is in the way."""
     if resume and (force or check):
         other = "force" if force else "check"
         raise ConfigError(f"--resume goes on with a run, --{other} begins one. Give one of them.")
-    if check and (exact or dialect is not None):
-        raise ConfigError("--check tests both ways to explain, and no remarks: leave --exact and --feedback out.")
+    unfit = [option for option, name in _OF_PAGES.items() if is_given(name)]
+    if check and unfit:
+        raise ConfigError(f"--check tests both ways to explain and writes no pages: leave out {', '.join(unfit)}.")
     if check and not force and (output_dir / CHECK).exists():
         raise ConfigError(f"{output_dir / CHECK} is there already. Choose another --output-dir, or give --force.")
 
@@ -164,11 +172,10 @@ def _check(
 
 
 def _named(essays: Iterator[UnscoredEssay], ids: list[str]) -> Iterator[UnscoredEssay]:
-    """The essays of these ids, as they come; all of them must be there."""
-    missing = dict.fromkeys(ids)
-    for essay in essays:
-        if essay.essay_id in ids:
-            missing.pop(essay.essay_id, None)
-            yield essay
+    """The essays of these ids, as they come; all of them must be there before the first is given."""
+    found = [essay for essay in essays if essay.essay_id in ids]
+    known = {essay.essay_id for essay in found}
+    missing = [one for one in ids if one not in known]
     if missing:
         raise DataError(f"--essays: there is no essay {', '.join(missing)} in INPUT. Look at the column of ids.")
+    yield from found

@@ -96,8 +96,8 @@ class HumanSource:
         """What the options name; a plan's sheets are taken back.
 
         Raises:
-            ConfigError: A folder is named beside other sheets, or weights are named where a plan has its own, or not
-                named where the references are a sample.
+            ConfigError: A folder is named beside other sheets, or weights are named beside decisions, or not named
+                where the references are a sample.
             DataError: A folder is no plan, or a sheet of it cannot be used.
         """
         from aes_dynloss.programme.sheets import DESIGN_WEIGHT, take_back
@@ -109,12 +109,19 @@ class HumanSource:
                 f"{references.name} has scores of a sample, with the column {DESIGN_WEIGHT}. Give --weight-column "
                 f"{DESIGN_WEIGHT}."
             )
+        if folders and weights is not None:
+            raise ConfigError(
+                "A plan has design weights of its own. Leave out --weight-column, and --references of a sample."
+            )
+        if adjudicated and weights is not None:
+            raise ConfigError(
+                "--adjudicated puts decisions in the place of scores, which has no weighted figures. Leave it out, or "
+                "give the human scores of all essays, without --weight-column."
+            )
         if not folders:
             return source
         if len(adjudicated) > 1:
             raise ConfigError("--adjudicated takes one plan's folder, or review sheets. Give them one after the other.")
-        if references is None and weights is not None:
-            raise ConfigError("A plan has design weights of its own. Leave out --weight-column, or name --references.")
         taken = take_back(folders[0], rule)
         _tell(taken)
         source = replace(source, sheets=(), plan=taken, ranges={**taken.ranges, **ranges})
@@ -151,11 +158,11 @@ class HumanSource:
         Raises:
             DataError: A sheet cannot be used.
         """
-        from aes_dynloss.reports.adjudication import decisions_of_sheets, read_decisions
+        from aes_dynloss.reports.adjudication import decisions_of_sheets, read_decisions, with_human_scores
         from aes_dynloss.tables.columns import TRAIT_COLUMN
 
         if self.plan is not None:
-            return self.plan.decisions
+            return with_human_scores(self.plan.decisions, test)
         scales = list(test.ranges) if TRAIT_COLUMN in test.table else []
         sheets = [read_decisions(path, scales) for path in self.sheets]
         return decisions_of_sheets(sheets, test, self.rule) if sheets else None
@@ -178,11 +185,12 @@ class HumanSource:
 
     def adjudicated(self, report: Report, test: PredictionTable, decisions: Decisions | None) -> Report:
         """The report with human decisions, unless these are the very scores that it rests on."""
-        from aes_dynloss.reports.adjudication import adjudication_entry
+        from aes_dynloss.reports.adjudication import adjudication_entry, left_out_notes
 
         if decisions is None or self.weights is not None:
             return report
-        return replace(report, adjudicated=adjudication_entry(report, test, decisions))
+        entry = adjudication_entry(report, test, decisions)
+        return replace(report, adjudicated=entry, notes=[*report.notes, *left_out_notes(decisions)])
 
 
 def log_decisions(

@@ -9,6 +9,7 @@ import click
 
 from aes_dynloss.cli.options import (
     FILE,
+    is_given,
     preset_options,
     read_run_input,
     scored_table_options,
@@ -39,7 +40,7 @@ def init(
     from aes_dynloss.tables.formats import is_table
 
     if not is_table(name):
-        if output is not None or full or preset is not None or any(table.values()):
+        if output is not None or full or preset is not None or is_given("minutes") or any(table.values()):
             raise click.UsageError(f"{name} is no table of scored essays, of which the options say how to read it.")
         from aes_dynloss.essays.finetune.config import config_template
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from aes_dynloss.errors import ConfigError, DataError
 
@@ -93,6 +94,15 @@ def each_once(_: click.Context, param: click.Parameter, values: tuple[Any, ...])
         if times > 1:
             raise ConfigError(f"{name}: {value} is named {times} times. Name it once.")
     return values
+
+
+def is_given(name: str) -> bool:
+    """Whether an option of the command that runs is given, be it with its default's value.
+
+    Args:
+        name: Of its parameter.
+    """
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 EXISTING = ExistingPath("file")

@@ -298,7 +298,7 @@ def agreement_draws(
         averaged: Columns of which the mean is wanted, (n,), by name.
 
     Returns:
-        Draws by name, shape (resamples,): NaN where r is undefined on a resample.
+        Draws by name, shape (resamples,): NaN where r is undefined on a resample, or the column of a mean is NaN.
 
     Raises:
         ConfigError: ``resamples`` is below 1.
@@ -342,7 +342,8 @@ def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator:
     if essays <= MOST_DRAWN_ESSAYS:
         return np.concatenate([counts @ columns / essays for counts in resample_counts(essays, resamples, generator)])
     centre = columns.mean(axis=0)
-    deviations = columns - centre
+    # An undefined column, such as the DSM where all human scores are equal, has no part in the others' covariance.
+    deviations = np.where(np.isnan(centre), 0.0, columns - centre)
     values, vectors = np.linalg.eigh(deviations.T @ deviations / essays)
     spread = vectors * np.sqrt(np.maximum(values, 0) / essays)
     drawn = centre + generator.standard_normal((resamples, len(centre))) @ spread.T

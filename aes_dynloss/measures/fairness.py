@@ -184,8 +184,8 @@ def subgroup_fairness(
 ) -> Entry:
     """Measures of each group of each column, and tests of differences between groups, on one prompt.
 
-    Groups of fewer essays than ``least`` are merged into one; where that has fewer too, it has no figures and takes no
-    part in the tests. All essays count in the units of DSM and SMD.
+    Groups of fewer essays than ``least`` are merged into one; where that has fewer too, it and the smallest other group
+    have no figures and take no part in the tests. All essays count in the units of DSM and SMD.
 
     The p values of all columns' OSA, OSD and CSD are one family of comparisons, to which Holm's procedure is applied.
 
@@ -231,7 +231,7 @@ def subgroup_fairness(
         if told.any():
             tests = score_differences(essays.loc[told, "reference"], essays.loc[told, "raw"], labels[told])
         by_column[name] = {"groups": groups, **{test: {**one._asdict(), "p_holm": None} for test, one in tests.items()}}
-        notes += _notes(name, groups, small)
+        notes += _notes(name, groups, small, whole=bool(told.all()))
     entries = [column[test] for column in by_column.values() for test in ("osa", "osd", "csd")]
     comparisons = fill_holm([entry for entry in entries if entry["p"] is not None])
     return {"columns": by_column, "comparisons": comparisons, "small_group": small, "notes": notes}
@@ -243,15 +243,18 @@ UNTOLD = ""  # no group is called so
 def merged_groups(name: str, labels: NDArray[np.object_], least: int) -> tuple[NDArray[np.object_], list[str]]:
     """Labels with small groups merged into one, or UNTOLD where that is small too, and what a reader must know of them.
 
+    Where UNTOLD is small too, the smallest other group joins it: from the figures of all essays and of all other groups
+    those of the small ones could be computed.
+
     Args:
         name: The column's name, for notes.
         labels: Each essay's group, shape (n,), as ``group_labels`` gives them.
         least: Groups of fewer essays are small.
 
     Examples:
-        >>> labels, notes = merged_groups("class", np.array(["a", "a", "b"], dtype=object), least=2)
+        >>> labels, notes = merged_groups("class", np.array(list("aaabcc"), dtype=object), least=2)
         >>> labels.tolist(), notes[0][:40]
-        (['a', 'a', ''], 'Column class: fewer than 2 essays in b; ')
+        (['a', 'a', 'a', '', '', ''], 'Column class: fewer than 2 essays in b; ')
     """
     names, counts = np.unique(labels.astype(str), return_counts=True)
     few = names[counts < least].tolist()
@@ -262,7 +265,14 @@ def merged_groups(name: str, labels: NDArray[np.object_], least: int) -> tuple[N
     rest = f"Column {name}: fewer than {least} essays in {listed};"
     if members.sum() >= least and len(few) > 1 and merged not in names:
         return np.where(members, merged, labels), [f"{rest} they count as one, {merged!r}."]
-    return np.where(members, UNTOLD, labels), [f"{rest} no figure of them is told, and no flag rests on them."]
+    rest += " no figure of them is told, and no flag rests on them."
+    larger = counts >= least
+    if members.sum() < least and larger.any():
+        # One is enough, for it is not small itself.
+        beside = names[larger][counts[larger].argmin()]
+        members |= labels == beside
+        rest += f" {beside} is withheld too, though it is larger: else theirs follow from the others'."
+    return np.where(members, UNTOLD, labels), [rest]
 
 
 def group_labels(column: pd.Series[Any]) -> NDArray[np.object_]:
@@ -368,12 +378,13 @@ def group_entries(
     return entries
 
 
-def _notes(name: str, groups: dict[str, Entry], small: int) -> list[str]:
-    """Cautions for readers of the column's figures."""
+def _notes(name: str, groups: dict[str, Entry], small: int, *, whole: bool) -> list[str]:
+    """Cautions for readers of the column's figures, be they of the whole column or not."""
     marked = [group for group, entry in groups.items() if entry["small"]]
     notes = []
     if len(groups) == 1:
-        notes.append(f"Column {name} holds one group: there is nothing to compare.")
+        verb = "holds" if whole else "tells of"
+        notes.append(f"Column {name} {verb} one group: there is nothing to compare.")
     if marked:
         notes.append(f"Column {name}: fewer than {small} essays in {', '.join(marked)}; read their intervals.")
     return notes

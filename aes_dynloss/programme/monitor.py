@@ -41,6 +41,7 @@ from aes_dynloss.reports.monitor import (
     Kind,
     Monitor,
     judged,
+    refuse_other_directions,
 )
 from aes_dynloss.reports.predictions import WITHHELD
 from aes_dynloss.reports.prompts import prompt_order
@@ -97,6 +98,7 @@ def build_monitor(
         model: SHA-256 of the config.json of the model that is monitored, where it is known.
 
     Raises:
+        ConfigError: A criterion has another direction than that of DRIFT_CRITERIA, on which its p value rests.
         DataError: An administration shares no prompt with the baseline, or none of which both have FEWEST_ESSAYS
             essays; or a column holds too many groups.
 
@@ -106,6 +108,7 @@ def build_monitor(
         >>> [one.what for one in build_monitor(then, [now]).alarms]
         ['score']
     """
+    refuse_other_directions(criteria)
     notes: list[str] = []
     known = dict(_agreements(baseline, seed))
     found, look = [], 0

@@ -409,7 +409,7 @@ def _weights(scores: pd.DataFrame, strata: Sequence[Mapping[str, Any]], read: np
             for part, number, scale in zip(scores["part"], scores["stratum"], scales, strict=True)
         ]
     ).where(scored, WITHHELD)
-    counts = names[read].value_counts()
+    sizes, counts = names.value_counts(), names[read].value_counts()
     weights = []
     for name, number in zip(names, scores["stratum"], strict=True):
         if name == WITHHELD:
@@ -417,6 +417,6 @@ def _weights(scores: pd.DataFrame, strata: Sequence[Mapping[str, Any]], read: np
             continue
         if name not in counts:
             raise DataError(f"None of the {name} is read yet: nothing stands for them. Fill in more of the sheets.")
-        total = (names == name).sum() if number < 0 else strata[number]["essays"] - strata[number]["certain"]
+        total = sizes[name] if number < 0 else strata[number]["essays"] - strata[number]["certain"]
         weights.append(float(total / counts[name]))
     return weights

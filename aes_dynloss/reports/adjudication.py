@@ -8,7 +8,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.resolution import MOST_READINGS, Rule, resolved_score
@@ -55,11 +57,13 @@ class Decisions:
             (float64, NaN where still undecided), a row an essay, or a score of it.
         source: The sheet's name.
         readers: Who read each essay, where the sheet has a column READER.
+        left_out: Prompts and essays of decisions that have no human score to be held against, and are not in the table.
     """
 
     table: pd.DataFrame
     source: str
     readers: Sequence[str] = ()
+    left_out: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def decided(self) -> pd.Series[float]:
@@ -147,6 +151,8 @@ def resolved_decisions(
 def decisions_of_sheets(sheets: Sequence[Decisions], machine: PredictionTable, rule: Rule) -> Decisions:
     """The decisions of several review sheets, on which an essay may have several readings.
 
+    Those on essays that were left out of the predictions for want of a human score are left out, too.
+
     Args:
         sheets: The sheets, one at least, in the order of their readings.
         machine: Predictions, with what was withheld.
@@ -157,8 +163,9 @@ def decisions_of_sheets(sheets: Sequence[Decisions], machine: PredictionTable, r
             sheet is a copy of another.
     """
     if len(sheets) == 1:
-        return sheets[0]
+        return with_human_scores(sheets[0], machine)
     refuse_copies(sheets)
+    sheets = [with_human_scores(sheet, machine) for sheet in sheets]
     readings: dict[tuple[str, str], list[float]] = {}
     for sheet in sheets:
         _refuse_unknown(sheet, machine)
@@ -173,13 +180,47 @@ def decisions_of_sheets(sheets: Sequence[Decisions], machine: PredictionTable, r
                 f"Essay {essay!r} of prompt {prompt!r} has {len(own)} readings in {source}; at most {MOST_READINGS} "
                 "make one score. Leave a sheet out."
             )
-    return resolved_decisions(readings, machine.ranges, rule, source)
+    left_out = frozenset().union(*(sheet.left_out for sheet in sheets))
+    return replace(resolved_decisions(readings, machine.ranges, rule, source), left_out=left_out)
+
+
+def with_human_scores(decisions: Decisions, machine: PredictionTable) -> Decisions:
+    """The decisions without those on essays that were left out of the predictions for want of a human score.
+
+    Args:
+        decisions: Those of a sheet, or of a plan.
+        machine: Predictions, with what was withheld.
+    """
+    others, table = machine.without_reference, decisions.table
+    if others is None:
+        return decisions
+    theirs = pd.MultiIndex.from_frame(table[[*others]]).isin(pd.MultiIndex.from_frame(others))
+    absent = theirs & _unknown(decisions, machine)
+    made = table[absent].dropna(subset=[HUMAN_SCORE])
+    left_out = frozenset(zip(*(made[name] for name in _KEYS), strict=True))
+    return replace(decisions, table=table[~absent], left_out=left_out)
+
+
+def left_out_notes(decisions: Decisions) -> list[str]:
+    """A note on decisions that were left out, if there are any."""
+    number = len(decisions.left_out)
+    if not number:
+        return []
+    return [
+        f"{number} of {number + len(decisions.decided)} decisions in {decisions.source} are on essays without a human "
+        "score to hold them against: they are left out, of --audit too."
+    ]
+
+
+def _unknown(decisions: Decisions, machine: PredictionTable) -> NDArray[np.bool_]:
+    """Which decisions are on other essays than the machine's, shape (n,)."""
+    known = pd.MultiIndex.from_frame(pd.concat([machine.table, machine.withheld])[_KEYS])
+    return ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(known)
 
 
 def _refuse_unknown(decisions: Decisions, machine: PredictionTable) -> None:
     """Refuse decisions on other essays than the machine's, and such that are no score points."""
-    known = pd.MultiIndex.from_frame(pd.concat([machine.table, machine.withheld])[_KEYS])
-    unknown = ~pd.MultiIndex.from_frame(decisions.table[_KEYS]).isin(known)
+    unknown = _unknown(decisions, machine)
     refuse_rows(unknown, decisions.table, decisions.source, _UNKNOWN)
     refuse_outside(decisions.table, [HUMAN_SCORE], machine.ranges, decisions.source)
 

@@ -25,7 +25,7 @@ from aes_dynloss.reports.predictions import PredictionTable, apply_ranges
 from aes_dynloss.reports.prompts import calibrated_scores, prompt_order, refuse_shared_essays
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import prompt_and_trait
-from aes_dynloss.tables.score_range import ScoreRange
+from aes_dynloss.tables.score_range import ScoreRange, spanning
 
 
 @dataclass(frozen=True)
@@ -196,20 +196,21 @@ def _common_range(prompt: str, tables: Iterable[tuple[object, PredictionTable]])
             )
     if given:
         return given[0][1], given[0][0]
-    return ScoreRange(min(span.low for *_, span in known), max(span.high for *_, span in known)), None
+    return spanning(span for *_, span in known), None
 
 
 def _arms_range(prompt: str, parts: Sequence[_Part]) -> ScoreRange:
     """A prompt's common range, which holds all scores."""
     tables = [(part, table) for part in parts for table in (part.run.test, part.run.dev) if table is not None]
     span, giver = _common_range(prompt, tables)
-    for part, one in tables if giver else ():
+    whose = f"its range {span} in {giver}" if giver else f"the range {span} that was seen"
+    for part, one in tables:
         scores = one.table[["reference", "score"] if one is part.run.test else ["reference"]].to_numpy(dtype=np.float64)
         outside = scores[np.abs(span.to_point(scores) - scores) > 1e-6]
         if outside.size:
             raise DataError(
-                f"{part} has the score {outside[0]:g} on prompt {prompt!r}, which is no score point of its range "
-                f"{span} in {giver}. Compare runs on one scale."
+                f"{part} has the score {outside[0]:g} on prompt {prompt!r}, which is no score point of {whose}. "
+                "Compare runs on one scale."
             )
     return span
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from math import inf
 from typing import Literal
 
 from aes_dynloss.reports.entry import Entry
@@ -33,9 +34,19 @@ class Criterion(Entry):
 
     def met_by(self, value: float) -> bool:
         """Whether a value meets the criterion."""
+        return self.excess(value) <= FLOAT_NOISE
+
+    def excess(self, value: float | None) -> float:
+        """How far a value lies on the wrong side of the threshold: the larger the worse, below 0 on the right side.
+
+        Args:
+            value: The value; None where it is unknown, which is -inf.
+        """
+        if value is None:
+            return -inf
         if self.direction == "at least":
-            return value >= self.threshold - FLOAT_NOISE
-        return (abs(value) if self.direction == "within" else value) <= self.threshold + FLOAT_NOISE
+            return self.threshold - value
+        return (abs(value) if self.direction == "within" else value) - self.threshold
 
     def __str__(self) -> str:
         """Words for a reader: ``at least 0.70``, ``from -0.15 to 0.15``, ``within 5 percentage points``."""

@@ -218,8 +218,8 @@ def _named(ids: pd.MultiIndex) -> str:
 
 def with_references(
     table: pd.DataFrame, source: str, references: str, *, sampled: bool = False
-) -> tuple[pd.DataFrame, list[str]]:
-    """The essays that humans have scored, and a note on the others; all essays where none is scored.
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The essays that humans have scored, the others, and a note on these; all essays where none is scored.
 
     Args:
         table: Predictions with ``reference``, NaN where it is not known.
@@ -229,14 +229,16 @@ def with_references(
     """
     unknown = table["reference"].isna().to_numpy()
     if unknown.all() or not unknown.any():
-        return table, []
+        return table, table[:0], []
+    others = table[unknown]
     if sampled:
-        return table[~unknown], []
-    alone = pd.MultiIndex.from_arrays([table.loc[unknown, "essay_id"].astype(str)])
-    return table[~unknown], [
-        f"{int(unknown.sum())} of {len(unknown)} essays in {source} have no human score in {references}: "
-        f"{_named(alone)}. The figures are those of the others."
-    ]
+        return table[~unknown], others, []
+    alone = pd.MultiIndex.from_arrays([others["essay_id"].astype(str)])
+    note = (
+        f"{len(others)} of {len(table)} essays in {source} have no human score in {references}: {_named(alone)}. The "
+        "figures are those of the others."
+    )
+    return table[~unknown], others, [note]
 
 
 def refuse_rows(refused: NDArray[np.bool_], table: pd.DataFrame, source: str, fault: str) -> None:

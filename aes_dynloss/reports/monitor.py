@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Literal
 
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.measures.differences import holm_adjusted
 from aes_dynloss.reports.criteria import Criterion
 from aes_dynloss.reports.entry import Entry, Figure, Interval
@@ -189,6 +190,25 @@ class Monitor(Entry, kw_only=True):
         return [one for one in self.last.compared if one.alarms]
 
 
+def refuse_other_directions(criteria: Mapping[str, Criterion]) -> None:
+    """Refuse criteria of drift whose values should lie on another side of the threshold than the one that is tested.
+
+    Args:
+        criteria: Criteria by measure.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for name, usual in DRIFT_CRITERIA.items():
+        one = criteria.get(name, usual)
+        if one.direction != usual.direction:
+            key = usual.direction.replace(" ", "_")
+            raise ConfigError(
+                f"The criterion {name} of drift is {one} ({one.source}); expected {key} with a threshold, for that is "
+                f"what is tested. Write {name}: {{{key}: {usual.threshold:g}}}, with a threshold of your own."
+            )
+
+
 def judged(
     compared: Sequence[Drifted], criteria: Mapping[str, Criterion], level: float = LEVEL
 ) -> tuple[list[Drifted], int]:
@@ -299,10 +319,11 @@ def monitored_traits(monitor: Monitor) -> Table:
         monitor: What ``build_monitor`` returned; of one score an essay the table is empty.
     """
     rows = []
+    criteria = {**DRIFT_CRITERIA, **monitor.criteria}
     for trait in monitor.traits:
         compared = [one for one in monitor.last.compared if one.trait == trait]
         whole = [one for one in compared if one.group is None]
-        cells = [_furthest(name, whole, many=len(monitor.prompts) > 1) for name in DRIFT_CRITERIA]
+        cells = [_furthest(name, criteria[name], whole, many=len(monitor.prompts) > 1) for name in DRIFT_CRITERIA]
         rows.append([words(trait), _result(compared), *cells])
     columns = [words_column("trait", "Trait", "trait"), words_column("alarm", "Verdict", "verdict")]
     columns += map(measure_column, DRIFT_CRITERIA)
@@ -310,20 +331,12 @@ def monitored_traits(monitor: Monitor) -> Table:
     return table.known_columns() if rows else table
 
 
-def _furthest(name: str, compared: Sequence[Drifted], *, many: bool) -> Cell:
+def _furthest(name: str, criterion: Criterion, compared: Sequence[Drifted], *, many: bool) -> Cell:
     """A measure where it is furthest from its criterion; of ``many`` prompts the prompt stands below."""
     known = [(one.prompt, one.measures[name]) for one in compared if name in one.measures]
     if not known:
         return NOTHING
-    direction = DRIFT_CRITERIA[name].direction
-
-    def order(found: tuple[str, DriftFigure]) -> tuple[bool, float]:
-        value = found[1].value
-        if value is None:
-            return False, float("-inf")
-        return found[1].verdict == "flag", {"within": abs(value), "at most": value, "at least": -value}[direction]
-
-    prompt, figure = max(known, key=order)
+    prompt, figure = max(known, key=lambda one: (one[1].verdict == "flag", criterion.excess(one[1].value)))
     cell = _measure(name, figure)
     return replace(cell, interval=None, note=f"prompt {prompt}") if many else cell
 

@@ -83,6 +83,8 @@ class PredictionTable:
         notes: What was assumed while reading.
         withheld: Essays that the machine gave no score, with the same columns, raw and score NaN; None if there are
             none.
+        without_reference: Ids of essays that were left out for want of a human score: essay_id and, where the
+            predictions themselves know it, prompt_id; None if there are none.
     """
 
     table: pd.DataFrame
@@ -90,6 +92,7 @@ class PredictionTable:
     inferred: frozenset[str]
     notes: tuple[str, ...]
     withheld: pd.DataFrame | None = None
+    without_reference: pd.DataFrame | None = None
 
 
 def read_predictions(
@@ -144,6 +147,7 @@ def read_predictions(
         cells = long_predictions(cells, names.prompt_id or "prompt_id")
     by_trait = [TRAIT_COLUMN] if TRAIT_COLUMN in cells else []
     roles = (*ID_COLUMNS, *by_trait, *NUMBER_COLUMNS, *([TEXT_COLUMN] if names.text is not None else []))
+    known_ids: list[str] = []
     if references is None:
         cells = one_row_an_essay(cells, names, source, kept)
         own = kept if names.rater is None else [*kept, RATINGS_COLUMN]
@@ -151,13 +155,16 @@ def read_predictions(
     else:
         predicted = replace(names, reference=None, second_reference=None, rater=None)
         table = take_columns(cells, predicted, roles, source, optional={"prompt_id"})
+        known_ids = [role for role in (*ID_COLUMNS, *by_trait) if role in table]
         table = take_kept(table, cells, kept, names, None)
         table = join_references(table, given, source, Path(references), kept, sampled=sampled)
     if WITHHELD in cells:
         table[WITHHELD] = parse_truth(cells[WITHHELD], WITHHELD, source)
     notes: list[str] = []
+    without_reference = None
     if references is not None:
-        table, notes = with_references(table, source, Path(references).name, sampled=sampled)
+        table, others, notes = with_references(table, source, Path(references).name, sampled=sampled)
+        without_reference = _ids(others[known_ids], source) if len(others) else None
     if "prompt_id" not in table:
         if names.prompt_id is not None:
             raise DataError(f"Neither {source} nor its references have a column {names.prompt_id!r} for prompt_id.")
@@ -173,7 +180,14 @@ def read_predictions(
         kept=kept,
         references=None if references is None else Path(references).name,
     )
-    return replace(checked, notes=(*notes, *checked.notes))
+    return replace(checked, notes=(*notes, *checked.notes), without_reference=without_reference)
+
+
+def _ids(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Ids as text, those of prompts, where the table has them, with the trait as elsewhere."""
+    if "prompt_id" in table:
+        table = with_scale_ids(table, source)
+    return pd.DataFrame({role: parse_ids(table[role], role, source) for role in ID_COLUMNS if role in table})
 
 
 def check_predictions(

@@ -230,8 +230,8 @@ def _conclusions(report: RaterReport, min_group: int, few: str) -> list[str]:
             place = "more severe than every rater"
         said.append(f"The machine is {place}.")
     if report.untold:
-        few = "1 rater has" if report.untold == 1 else f"{report.untold} raters have"
-        said.append(f"{few} fewer than {min_group} ratings, and no figures here.")
+        untold = "1 rater has" if report.untold == 1 else f"{report.untold} raters have"
+        said.append(f"{untold} fewer than {min_group} ratings, and no figures here.")
     if few:
         said.append(f"{few}, fewer than {LEAST_RATED_TWICE}: consistency is that with the machine's scores.")
     return said + assignment_words(report)

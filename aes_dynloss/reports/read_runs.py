@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from aes_dynloss.reports.prompts import read_report
 from aes_dynloss.reports.published import is_published, read_published
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.score_range import ScoreRange
 
 REPORT = "report.json"
 # A run has written a manifest before it trains, and its predictions only afterwards.
@@ -30,7 +31,10 @@ SEED_PART, PROMPT_PART = "seed_", "prompt_"
 
 
 def read_arms(
-    paths: Sequence[str | Path], human: HumanScores | None = None, columns: ColumnNames | None = None
+    paths: Sequence[str | Path],
+    human: HumanScores | None = None,
+    columns: ColumnNames | None = None,
+    ranges: Mapping[str, ScoreRange] | None = None,
 ) -> dict[str, list[ScoredRun]]:
     """Read the runs of several arms.
 
@@ -41,6 +45,7 @@ def read_arms(
             Or a file of published predictions, which says fold and seed of each row.
         human: Human scores for files without.
         columns: Names of the columns of files of predictions.
+        ranges: Score range by prompt of files, where there is no ``human`` with its own.
 
     Returns:
         Runs by the arm's name, which is its path's last part, with as many parts before it as set it apart from others.
@@ -53,7 +58,7 @@ def read_arms(
     arms = {name: read_published(path, human) if is_published(path) else [] for name, path in names.items()}
     runs = [(name, run) for name, path in names.items() if not arms[name] for run in _named_runs(path)]
     for name, (stratum, seed, path) in Progress(runs, desc="Reading runs", unit="run", delay=3, leave=False):
-        arms[name].append(read_run(stratum, seed, path, human, columns))
+        arms[name].append(read_run(stratum, seed, path, human, columns, ranges))
     return arms
 
 
@@ -88,7 +93,12 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def read_run(
-    stratum: str, seed: str, path: Path, human: HumanScores | None = None, columns: ColumnNames | None = None
+    stratum: str,
+    seed: str,
+    path: Path,
+    human: HumanScores | None = None,
+    columns: ColumnNames | None = None,
+    ranges: Mapping[str, ScoreRange] | None = None,
 ) -> ScoredRun:
     """One run from its folder, or from a file that holds its test predictions alone.
 
@@ -98,12 +108,13 @@ def read_run(
         path: Its folder or file.
         human: Human scores for a file without.
         columns: Names of a file's columns.
+        ranges: Score range by prompt of a file, where there is no ``human`` with its own.
 
     Raises:
         DataError: It is incomplete, has no test predictions, or is damaged.
     """
     if path.is_file():
-        test = read_predictions(path, columns=columns, ranges=human.ranges if human else None)
+        test = read_predictions(path, columns=columns, ranges=human.ranges if human else ranges)
         if human is not None and test.table["reference"].isna().all():
             joined = human.join(test.table, path.name)
             test = replace(check_predictions(joined, ranges=human.ranges, source=path.name), notes=test.notes)
@@ -114,12 +125,12 @@ def read_run(
     ):
         if not (path / name).is_file():
             raise DataError(f"The run in {path} has no {name}: {advice}")
-    ranges = {prompt: entry.range for prompt, entry in by_scale(read_report(path / REPORT)).prompts.items()}
+    told = {prompt: entry.range for prompt, entry in by_scale(read_report(path / REPORT)).prompts.items()}
     dev = path / PREDICTIONS_DEV
     try:
-        test_table = read_predictions(path / PREDICTIONS_TEST, ranges=ranges)
-        dev_table = read_predictions(dev, ranges=ranges) if dev.is_file() else None
-        if dev_table is not None and not ranges.keys() & {*dev_table.table["prompt_id"]}:
+        test_table = read_predictions(path / PREDICTIONS_TEST, ranges=told)
+        dev_table = read_predictions(dev, ranges=told) if dev.is_file() else None
+        if dev_table is not None and not told.keys() & {*dev_table.table["prompt_id"]}:
             dev_table = None  # of other prompts alone, as where a prompt was left out
         if is_cross_fitted(path):
             dev_table = None  # its essays are among those of test

@@ -8,7 +8,7 @@ from typing import Any
 
 from aes_dynloss.measures.breakdowns import GIVEN
 from aes_dynloss.reports.blocks import Block, Folded, Words
-from aes_dynloss.reports.criteria import Criterion
+from aes_dynloss.reports.criteria import Criterion, Direction
 from aes_dynloss.reports.features import features_words
 from aes_dynloss.reports.flags import value_words
 from aes_dynloss.reports.measure_list import Missing, floor_title
@@ -389,14 +389,22 @@ def flag_title(flag: Flag, criteria: Mapping[str, Criterion]) -> str:
     return f"{title}: {flag.group[0]}" if flag.group else title
 
 
+# Which of several groups a light names.
+_WORST: Mapping[Direction, str] = {"at least": "the lowest", "at most": "the highest", "within": "the farthest from 0"}
+
+
 def light_words(report: Report) -> str:
     """How to read the lights, and whose criteria they are."""
     sources: dict[str, dict[str, None]] = {}
+    named: dict[str, dict[str, None]] = {}
     for flag in report.flags:
-        sources.setdefault(flag.source, {})[report.judged_by.criteria[flag.criterion].title] = None
+        criterion = report.judged_by.criteria[flag.criterion]
+        sources.setdefault(flag.source, {})[criterion.title] = None
+        if flag.group:
+            named.setdefault(_WORST[criterion.direction], {})[criterion.title] = None
     whose = "; ".join(f"{', '.join(titles)}: {source}" for source, titles in sources.items())
-    grouped = any(flag.group for flag in report.flags)
-    groups = " Of subgroups, the farthest from 0 is named." if grouped else ""
+    several = [f"{which} ({', '.join(titles)})" for which, titles in named.items()]
+    groups = f" Of subgroups, {' or '.join(several if len(several) > 1 else named)} is named." if named else ""
     return (
         "A criterion is flagged where the value lies on the wrong side of its threshold, and unknown where there is no "
         f"value; unknown is not passed.{groups} Sources of the criteria: {whose}."
@@ -409,13 +417,14 @@ def _light(flags: Flags, report: Report) -> Cell:
         return NOTHING
     verdict = worst_verdict(flag.verdict for flag in flags)
     worst = [flag for flag in flags if flag.verdict == verdict]
-    shown = max(worst, key=lambda flag: abs(flag.value or 0.0))
+    criterion = report.judged_by.criteria[flags[0].criterion]
+    shown = max(worst, key=lambda flag: criterion.excess(flag.value))
     # With more decimals where few would put it on the other side of its threshold.
-    value = "" if shown.value is None else minus(value_words(shown.value, report.judged_by.criteria[shown.criterion]))
+    value = "" if shown.value is None else minus(value_words(shown.value, criterion))
     value = value.replace("percentage points", "pp")
     if len(flags) > 1:
-        farthest = f"; {shown.group[1]} {value}" if value and shown.group else ""
-        value = f"{len(worst)} of {len(flags)} groups{farthest}"
+        named = f"; {shown.group[1]} {value}" if value and shown.group else ""
+        value = f"{len(worst)} of {len(flags)} groups{named}"
     return words(f"{SYMBOLS[verdict]} {verdict}", note=value, hint=shown.words, mark=verdict)
 
 

@@ -25,7 +25,7 @@ from aes_dynloss.reports.model import (
 from aes_dynloss.reports.prompt_means import MEAN_MEASURES, PromptReport, mean_entry, mean_if_known
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import MAIN_TRAITS, prompt_and_trait, scale_id
-from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
+from aes_dynloss.tables.score_range import ONE_PROMPT, spanning
 
 
 def with_traits(
@@ -211,10 +211,7 @@ def _mean_of_means(
 
 def _over_traits(parts: Sequence[PromptReport]) -> PromptEntry:
     """A prompt's means over traits, of the measures whose mean means something."""
-    ranges = [part.entry.range for part in parts]
-    widest = ScoreRange(
-        min(one.low for one in ranges), max(one.high for one in ranges), min(one.step for one in ranges)
-    )
+    widest = spanning(part.entry.range for part in parts)
     values: dict[str, Any] = {name: mean_if_known([part.entry[name] for part in parts]) for name in MEAN_MEASURES}
     return PromptEntry.from_dict({"n": max(part.entry.n for part in parts), "range": widest, **values})
 

@@ -95,13 +95,19 @@ def next_step(report: Report) -> str:
 def _missed_words(missed: Sequence[Flag], criteria: Mapping[str, Criterion]) -> str:
     """Each criterion that is missed, with its worst case: the mean, else a prompt, else a group of writers."""
     named: dict[str, list[Flag]] = {}
-    for flag in sorted(missed, key=lambda one: (one.group is not None, one.prompt is not None)):
+    for flag in sorted(missed, key=_place):
         named.setdefault(flag.criterion, []).append(flag)
     words = []
     for criterion, flags in named.items():
-        first, rule = flags[0], criteria[criterion]
+        rule = criteria[criterion]
+        first = min(flags, key=lambda flag: (_place(flag), -rule.excess(flag.value)))
         value = "" if first.value is None else f" {value_words(first.value, rule)}"
         where = "" if first.prompt is None else f" on {first.where}"
         more = "" if first.prompt is None or len(flags) == 1 else f" and {len(flags) - 1} more"
         words.append(f"{rule.title}{value}{where}{more} (criterion: {rule})")
     return ", ".join(words)
+
+
+def _place(flag: Flag) -> tuple[bool, bool]:
+    """The mean comes before prompts, and these before groups of writers."""
+    return flag.group is not None, flag.prompt is not None

@@ -159,14 +159,15 @@ def group_value(row: Mapping[str, object], column: str) -> str | None:
     """A row's group of writers as text; None for a blank.
 
     Raises:
-        CellError: It is neither text nor a number.
+        CellError: It is neither text nor a finite number.
     """
     value = _present(row, column)
     if is_blank(value):
         return None
-    if isinstance(value, float | Decimal) and value == int(value):
+    infinite = isinstance(value, float | Decimal) and abs(value) == math.inf
+    if isinstance(value, float | Decimal) and not infinite and value == int(value):
         value = int(value)  # where a column of whole numbers has gaps, readers make floats of them
-    if not isinstance(value, str | numbers.Real | Decimal):
+    if infinite or not isinstance(value, str | numbers.Real | Decimal):
         raise CellError(f"{column} is {clipped_repr(value)}; expected the name of a group.")
     return _unicode(str(value).strip(), column)
 

@@ -1,6 +1,7 @@
 """Rows of text tables: csv and tsv with strict quoting, where every value is text, and jsonl, an object a line.
 
-Bytes are decoded to lines a piece at a time. A byte that cannot be decoded is reported with its exact place.
+Bytes are decoded to lines a piece at a time. A byte that cannot be decoded is reported with its exact place. Lines of
+csv are written so that every text comes back.
 """
 
 from __future__ import annotations
@@ -20,6 +21,25 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.tables.rows import FaultHandler, NoRowsError, Row, RowFault
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
+
+
+class CsvLines:
+    """Takes lines of a csv writer that end by ``END``, and ends them by a line feed alone, in UTF-8.
+
+    Python's writer quotes a carriage return in a text only where lines end by one.
+
+    Args:
+        stream: Where they go.
+    """
+
+    END = "\r\n"
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> int:
+        """Write one line."""
+        return self._stream.write(line.removesuffix(self.END).encode() + b"\n")
 
 
 class _CountedBytes(io.BufferedIOBase):

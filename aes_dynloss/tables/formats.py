@@ -26,6 +26,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import (
+    CsvLines,
     Quoting,
     check_header,
     codec_name,
@@ -354,7 +355,9 @@ def write_table(table: pd.DataFrame, path: str | Path) -> None:
     suffix = checked_suffix(path, WRITTEN_SUFFIXES)
     with atomic_file(path) as temporary:
         if suffix == ".csv":
-            table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+            with temporary.open("wb") as stream:
+                lines: Any = CsvLines(stream)  # pandas' types ask for more than it uses
+                table.to_csv(lines, index=False, lineterminator=CsvLines.END)
         elif suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         elif suffix == ".xlsx":

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -275,18 +276,40 @@ def infer_range(scores: Iterable[NDArray[np.float64]], where: str, steps: Sequen
     return ScoreRange(low, high, step) if low < high else ScoreRange(low - step, high + step, step)
 
 
+def spanning(ranges: Iterable[ScoreRange]) -> ScoreRange:
+    """The range from the lowest to the highest score point of some ranges, with the widest step that holds all theirs.
+
+    Args:
+        ranges: One range or more.
+
+    Examples:
+        >>> str(spanning([ScoreRange(1, 6), ScoreRange(1, 5.5, step=0.5)]))
+        '1 to 6 in steps of 0.5'
+    """
+    known = list(dict.fromkeys(ranges))
+    if len(known) == 1:
+        return known[0]
+    low, high = min(one.low for one in known), max(one.high for one in known)
+    # The greatest common divisor of steps and of distances between lowest points, in exact fractions.
+    lengths = [length for one in known for length in (_fraction(one.step), _fraction(one.low) - _fraction(low))]
+    whole = math.lcm(*(length.denominator for length in lengths))
+    step = Fraction(math.gcd(*(int(length * whole) for length in lengths)), whole)
+    return ScoreRange(low, high, float(step))
+
+
+def _fraction(value: float) -> Fraction:
+    """The fraction that a float stands for: 1/10 for .1, 1/3 for .3333333333333333."""
+    return Fraction(value).limit_denominator(1_000_000)
+
+
 def widened(ranges: Mapping[str, ScoreRange], others: Mapping[str, ScoreRange]) -> dict[str, ScoreRange]:
-    """Ranges that span both, for inferred ranges of step 1.
+    """Inferred ranges that span those of other essays too.
 
     Args:
         ranges: Inferred ranges by prompt id.
-        others: Inferred ranges of other essays; prompts that ``ranges`` lacks are left out.
+        others: Ranges of other essays; prompts that ``ranges`` lacks are left out.
 
     Returns:
         Range by the prompt ids of ``ranges``.
     """
-    spans = {}
-    for prompt_id, one in ranges.items():
-        other = others.get(prompt_id, one)
-        spans[prompt_id] = ScoreRange(min(one.low, other.low), max(one.high, other.high))
-    return spans
+    return {prompt_id: spanning([one, others.get(prompt_id, one)]) for prompt_id, one in ranges.items()}

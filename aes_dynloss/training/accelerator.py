@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
@@ -21,6 +22,9 @@ from aes_dynloss.errors import ConfigError
 from aes_dynloss.teaching.unrolling.step_plan import Processes
 from aes_dynloss.training.config import Precision, TrainingConfig
 from aes_dynloss.training.hardware import resolve_precision
+
+# How long processes wait for the first of them, which alone fits floors and writes reports.
+_PATIENCE = timedelta(hours=6)
 
 
 def plain_accelerator(*, cpu: bool = False, mixed_precision: str | None = "no") -> Accelerator:
@@ -72,7 +76,7 @@ def build_accelerator(
     accelerator = Accelerator(
         cpu=cpu or not torch.accelerator.is_available(),
         mixed_precision=mixed_precision,
-        kwargs_handlers=[kwargs],
+        kwargs_handlers=[kwargs, InitProcessGroupKwargs(timeout=_PATIENCE)],
         log_with=list(config.trackers) or None,
         project_dir=folder,
     )

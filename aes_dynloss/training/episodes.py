@@ -224,7 +224,11 @@ class Episodes:
         endless = training.model_copy(update={"epochs": 10**9})
         steps = list(islice(steps_left(train, endless, taken=0), total))
         torch.manual_seed(training.seed + self._accelerator.process_index)  # before batches, which may draw from it
-        plans = [step_plan(self._accelerator, train, step, index, total, training) for index, step in enumerate(steps)]
+        whole = self._problem.objective.loss.over_batch
+        plans = [
+            step_plan(self._accelerator, train, step, index, total, training, over_batch=whole)
+            for index, step in enumerate(steps)
+        ]
         tracker = StateTracker(total)
         stretches = PiecewisePolicy(TaughtPolicy(self._teacher), self._config.pieces or total)
         states: list[Tensor] = []
@@ -253,7 +257,7 @@ class Episodes:
         dev = self._measured()
         if number == 0:
             problem.check(trajectory, measure)
-        beside = None if held_out is None else float(held_out.gradient(trajectory.end.weights)[0])
+        beside = None if held_out is None else float(held_out.value(trajectory.end.weights))
         hypergradient = problem.hypergradient(trajectory, measure)
         if self._shared is not None and self._config.keep == "best":  # what is measured was not trained on
             beside = float(hypergradient.measure)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -50,6 +50,7 @@ class RunContext:
         select_by: The measure that selects the best checkpoint, stops early and is shown to a teacher.
         resume: Continue from the folder's checkpoints, if there are any.
         clock: The time in seconds, by which checkpoints between evaluations are due.
+        keep: Which weights the student has in the end: those of the best dev measure, or of the last.
 
     Examples:
         >>> from aes_dynloss.training.accelerator import plain_accelerator
@@ -66,6 +67,7 @@ class RunContext:
     select_by: str
     resume: bool = False
     clock: Callable[[], float] = time.monotonic
+    keep: Literal["best", "last"] = "best"
 
 
 class TeacherUpdate:
@@ -134,7 +136,7 @@ def fit(
     policy: LossPolicy,
     teacher: TeacherUpdate = NO_TEACHER,
 ) -> FitResult:
-    """Train a student; afterwards it has the weights of its best dev measure.
+    """Train a student; afterwards it has the weights of its best dev measure (``context.keep``).
 
     Args:
         context: The run.
@@ -194,7 +196,7 @@ def fit(
     scheduler = build_scheduler(optimizer.optimizer, total, config)
     average = WeightAverage(learning, config.averaging) if config.averaging is not None else None
     clock = CheckpointClock(accelerator, config.checkpoint_minutes, context.clock)
-    run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, clock, average)
+    run = RunState(module, optimizer, scheduler, StateTracker(total), teacher, clock, average, keep=context.keep)
     kept = run.restore(accelerator, checkpoint) if context.resume and checkpoint.exists() else 0
     hidden = not accelerator.is_main_process
     path, tracker = (None if hidden else context.folder / METRICS), (accelerator.log if config.trackers else None)
@@ -208,7 +210,7 @@ def fit(
             coefficients = policy.coefficients(state).to(accelerator.device, non_blocking=True)
             # 2. This process's share of the batch goes forwards and backwards.
             module.train()
-            planned = step_plan(accelerator, train, step, run.tracker.step, total, config)
+            planned = step_plan(accelerator, train, step, run.tracker.step, total, config, over_batch=loss.over_batch)
             plan = replace(planned, random=random_state(accelerator.device))
             record = backward(accelerator, model, student, loss, coefficients, plan.batches, plan.count)
             teacher.record_step(plan, coefficients, optimizer.optimizer)
@@ -240,8 +242,15 @@ def fit(
             if saved:
                 run.save(accelerator, checkpoint, log.flushed())
     load_trained_state(module, run.best.weights)
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    logger.info("Best dev %s %.4f after step %d of %d.", select_by, run.best.measure, run.best.step, run.tracker.step)
+    _release(accelerator, model)
+    logger.info(
+        "%s dev %s %.4f after step %d of %d.",
+        context.keep.capitalize(),
+        select_by,
+        run.best.measure,
+        run.best.step,
+        run.tracker.step,
+    )
     return FitResult(run.best.measure, run.best.step, run.tracker.step, run.tracker.step < total, run.tracker.state())
 
 
@@ -256,6 +265,12 @@ def _prepare(
     if accelerator.process_index > 0:
         torch.manual_seed(seed + accelerator.process_index)
     return model, prepared
+
+
+def _release(accelerator: Accelerator, model: Module) -> None:
+    """The student without what Accelerate wrapped around it, which keeps neither it nor its optimiser in memory."""
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.free_memory()
 
 
 def _measure(context: RunContext, run: RunState) -> dict[str, float]:

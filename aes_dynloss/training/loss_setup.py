@@ -336,7 +336,8 @@ def _glc(
     begun = trained_state(module)
     folder = context.folder / FIRST_STAGE
     folder.mkdir(exist_ok=True)
-    fit(replace(context, folder=folder), student, Subset(train, untrusted), plain, policy)
+    first_stage = replace(context, folder=folder, keep=config.first_student)
+    fit(first_stage, student, Subset(train, untrusted), plain, policy)
     answers = predict(context.accelerator, module, trusted), *targets_and_groups(trusted)
     with torch.no_grad():
         phi = loss.estimated(student.elements(*(tensor.to(device) for tensor in answers)))

@@ -156,7 +156,8 @@ def read_point(live: LiveStudent, optimizer: Optimizer, config: TrainingConfig) 
     states = [optimizer.state.get(parameter, {}) for parameter in live.parameters]
     slots = tuple(live.flat([state.get(name) for state in states]) for name in _slot_names(config))
     # A weight that no loss has read has no state: its own step count says nothing about the others'.
-    step = max(int(state.get("step", 0)) for state in states)
+    steps = [torch.as_tensor(state["step"]) for state in states if "step" in state]
+    step = int(torch.stack(steps).max()) if steps else 0
     return Point(live.weights(), slots, step)
 
 

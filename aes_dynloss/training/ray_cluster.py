@@ -50,7 +50,7 @@ def connected_ray(address: str | None = None) -> Iterator[Any]:
     try:
         _check_reachable(address)
         ray.init(
-            address,
+            address or "local",  # None is any cluster that somebody began on this machine
             ignore_reinit_error=True,
             log_to_driver=False,
             include_dashboard=False,
@@ -112,8 +112,8 @@ def result_of(ray: Any, reference: Any, name: str) -> Any:  # noqa: ANN401
     except ray.exceptions.RayError as error:
         reason = str(error).rstrip(".")
         raise ConfigError(
-            f"--engine ray: {name} failed {RESTARTS + 1} times: {reason}. What is done is kept: give the command "
-            "again, score with --resume."
+            f"--engine ray: {name} failed, in up to {RESTARTS + 1} attempts: {reason}. What is done is kept: give the "
+            "command again, score with --resume."
         ) from None
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+
+import torch
 
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
 from aes_dynloss.teaching.policies import LossConfig
 from aes_dynloss.teaching.student import Student
-from aes_dynloss.teaching.teachers.config import TeacherConfig
+from aes_dynloss.teaching.teachers.config import TeacherConfig, TeachingConfig
+from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.training.batching import Examples, Rows
 from aes_dynloss.training.loop import FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_setup import build_loss
@@ -94,12 +98,22 @@ def train_student(
         4
     """
     student.as_module().to(context.accelerator.device)
-    setup = build_loss(
-        context, student, train, teacher_dev, loss, teacher, classes=classes, raters=raters, unit=unit, shared=shared
-    )
-    # A policy over stretches is in the checkpoints with what it was asked, as an update is.
-    update = setup.policy if isinstance(setup.policy, TeacherUpdate) else setup.update
-    result = fit(context, student, train, setup.loss, setup.policy, update)
+    with attention_of(teacher, context.accelerator.device):
+        setup = build_loss(
+            context,
+            student,
+            train,
+            teacher_dev,
+            loss,
+            teacher,
+            classes=classes,
+            raters=raters,
+            unit=unit,
+            shared=shared,
+        )
+        # A policy over stretches is in the checkpoints with what it was asked, as an update is.
+        update = setup.policy if isinstance(setup.policy, TeacherUpdate) else setup.update
+        result = fit(context, student, train, setup.loss, setup.policy, update)
     if context.accelerator.is_main_process:
         setup.write(context.folder / TEACHER)
         setup.plot(context.folder / PLOTS, context.folder / METRICS)
@@ -107,3 +121,12 @@ def train_student(
         return result
     coefficients = setup.policy.coefficients(result.state).detach()
     return replace(result, learned=LearnedLoss(setup.loss, coefficients, setup.plain))
+
+
+def attention_of(teacher: TeacherConfig | None, device: torch.device) -> AbstractContextManager[None]:
+    """The attention of all passes of a run: on a GPU that of second derivatives, where a teacher learns.
+
+    Kernels draw dropout each in its own way: on two of them a step and its derivatives would have different masks.
+    """
+    learns = isinstance(teacher, TeachingConfig) and not teacher.hypergradient.by_differences
+    return twice_differentiable() if learns and device.type == "cuda" else nullcontext()

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 import torch
@@ -148,6 +148,7 @@ class RunState:
         average: Averaged weights, if any.
         best: The best so far.
         since_best: Dev measures since the best.
+        keep: Whether a later dev measure takes the place of the best whatever it is.
     """
 
     module: Module
@@ -159,12 +160,13 @@ class RunState:
     average: WeightAverage | None = None
     best: Best = field(default_factory=Best)
     since_best: int = 0
+    keep: Literal["best", "last"] = "best"
 
     def take_measure(self, measure: float) -> None:
-        """Take in a dev measure of the weights as they are; keep them if it is the best."""
+        """Take in a dev measure of the weights as they are; keep them if it is the best, or if the last are kept."""
         self.tracker.take_measure(measure)
         self.since_best += 1
-        if measure > self.best.measure:
+        if measure > self.best.measure or self.keep == "last":
             self.best = Best(measure, self.tracker.step, trained_state(self.module))
             self.since_best = 0
 

@@ -19,6 +19,7 @@ from aes_dynloss.teaching.teachers.rewriting import RewritingTeacher
 from aes_dynloss.teaching.unrolling.step_plan import Gradient, StepPlan
 from aes_dynloss.teaching.unrolling.unroll import TakenStep, Trajectory, as_read, keep
 from aes_dynloss.training.accelerator import agree_on_buffers
+from aes_dynloss.training.batching import members
 from aes_dynloss.training.loop import TeacherUpdate
 from aes_dynloss.training.optimization import read_point, write_point
 from aes_dynloss.training.plots import MOST_PLACES, History, thinned
@@ -33,6 +34,10 @@ BLIND_BELOW = 0.1
 # to 4 under others. On ASAP a drift of 0.1 to 0.2 turned predictions upside down; half of that is worth a warning.
 COMMON_DRIFT_SDS = 5.0
 COMMON_DRIFT = 0.05
+# The measure's change in a window, as a part of it, where it falls about as often as it rises: rounding over the
+# window's steps. CamVid's first windows: 0.0001 with a step size of 0.1; with 10 it is 0.005, and the measure falls in
+# each.
+IDLE_WINDOWS, IDLE_CHANGE, IDLE_SHARE = 20, 0.002, 0.6
 
 
 class WindowUpdate(TeacherUpdate):
@@ -62,9 +67,11 @@ class WindowUpdate(TeacherUpdate):
         self._taken: list[TakenStep] = []
         # Not at a window's first step: `record_step` comes after its forward pass, which moved batch norm's statistics.
         self._buffers = buffers_of(self._problem.live.module)
+        self._together = members(problem.dev)
         self._windows = 0
         self._steps = 0
         self._bettered = {"measure": 0, "fresh": 0}
+        self._moved = 0.0
         self._warned: list[str] = []
         self.history: History = [(0.0, teacher.phi.cpu())]
 
@@ -120,9 +127,10 @@ class WindowUpdate(TeacherUpdate):
         logged |= {"rewrite_sd": spread}
         numbers = torch.stack([number.double() for number in logged.values()]).tolist()
         known = dict(zip(logged, numbers, strict=True))
+        shares = self._shares(known)
         if isinstance(self._teacher, LossNetworkTeacher):
             self._warn(self._teacher)
-        return known | self._shares(known)
+        return known | shares
 
     @property
     def can_be_saved(self) -> bool:
@@ -132,14 +140,19 @@ class WindowUpdate(TeacherUpdate):
     def state_dict(self) -> dict[str, Any]:
         """The state between two windows."""
         history = [list(entry) for entry in self.history]
-        counts = {"windows": self._windows, "steps": self._steps, "bettered": dict(self._bettered)}
+        counts = {
+            "windows": self._windows,
+            "steps": self._steps,
+            "bettered": dict(self._bettered),
+            "moved": self._moved,
+        }
         return {"teacher": self._teacher.state_dict(), **counts, "warned": list(self._warned), "history": history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._teacher.load_state_dict(state["teacher"])
         self._windows, self._steps = state["windows"], state["steps"]
-        self._bettered, self._warned = dict(state["bettered"]), list(state["warned"])
+        self._bettered, self._moved, self._warned = dict(state["bettered"]), state["moved"], list(state["warned"])
         self.history = [(progress, phi) for progress, phi in state["history"]]
         self._buffers = buffers_of(self._problem.live.module)
 
@@ -147,10 +160,12 @@ class WindowUpdate(TeacherUpdate):
         """Shares of the windows so far whose rewritten loss was better, on the gradient's batch and on a fresh one."""
         for batch in self._bettered:
             self._bettered[batch] += known[f"{batch}_after"] < known[f"{batch}_before"]
+        before = known["measure_before"]
+        self._moved += abs(known["measure_after"] - before) / abs(before) if before else 0.0
         return {f"{batch}_bettered": count / self._windows for batch, count in self._bettered.items()}
 
     def _warn(self, teacher: LossNetworkTeacher) -> None:
-        """Warn, once a run each, of a teacher that hardly sees the gradient, and of weights that all drift as one."""
+        """Warn, once a run each, of a teacher that hardly sees the gradient or moves nothing, and of a common drift."""
         if "blind" not in self._warned:
             span, mean = gradient_response(teacher.network)
             if span < BLIND_BELOW * mean:
@@ -162,6 +177,15 @@ class WindowUpdate(TeacherUpdate):
                     span,
                     mean,
                 )
+        idle = self._moved < IDLE_CHANGE * self._windows and self._bettered["measure"] < IDLE_SHARE * self._windows
+        if idle and self._windows >= IDLE_WINDOWS and not {"idle", "blind"}.intersection(self._warned):
+            self._warned.append("idle")
+            self._main_warning(
+                "Rewriting the loss hardly moves the measure: over %d windows by %.1g of it in the mean, up about as "
+                "often as down, as rounding does. Raise teacher.step_size.",
+                self._windows,
+                self._moved / self._windows,
+            )
         if "drift" not in self._warned:
             moved = self.history[-1][1] - self.history[0][1]
             drift, spread = float(moved.mean().abs()), float(moved.std(unbiased=False))
@@ -187,5 +211,7 @@ class WindowUpdate(TeacherUpdate):
             draw: 1: the batch that gives the hypergradient; 2: another one.
         """
         generator = np.random.default_rng([self._problem.training.seed, draw, self._windows])
-        size = min(self._config.dev_batch, len(self._problem.dev))
-        return self._problem.measure_on(generator.choice(len(self._problem.dev), size, replace=False))
+        units = len(self._problem.dev if self._together is None else self._together)
+        chosen = generator.choice(units, min(self._config.dev_batch, units), replace=False)
+        rows = chosen if self._together is None else np.concatenate([self._together[unit] for unit in chosen])
+        return self._problem.measure_on(rows)

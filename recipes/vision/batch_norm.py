@@ -39,7 +39,7 @@ class BatchNorm(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
         running = self.running_mean, self.running_var
         given = x, self.weight, self.bias, *running, self.momentum, self.eps
-        answer: Tensor = _Normalised.apply(*given)  # type: ignore[no-untyped-call]
+        answer: Tensor = _Normalised.apply(*given)  # type: ignore[no-untyped-call, unused-ignore]
         return answer
 
 
@@ -65,7 +65,7 @@ class _Normalised(Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight, mean, r = ctx.saved_tensors
-        slopes = _Slopes.apply(slope, x, weight, mean, r, ctx.eps)  # type: ignore[no-untyped-call]
+        slopes = _Slopes.apply(slope, x, weight, mean, r, ctx.eps)  # type: ignore[no-untyped-call, unused-ignore]
         return *slopes, None, None, None, None
 
 

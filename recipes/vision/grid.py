@@ -4,7 +4,8 @@
 
 Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
 given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
-mean and sd over seeds of a measure on test, and the difference from the first arm with its standard error.
+mean and sd over seeds of a measure on test, and the difference from the first arm, or from that which an arm names as
+`beside`, with its standard error.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class Arm(ConfigModel):
     sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid; {seed} is the run's seed.")
     student: str | None = Field(default=None, description="Its student in words, where it is another than the grid's.")
     teacher_of: str | None = Field(default=None, description="An arm before it whose teacher steers it, seed by seed.")
+    beside: str | None = Field(
+        default=None, description="The arm that it is compared with; by default the first, with another student none."
+    )
 
 
 class GridConfig(ConfigModel):
@@ -106,6 +110,9 @@ def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
     config_class = getattr(importlib.import_module(grid.task), CONFIG_NAMES[grid.task])
     base = read_mapping(HERE / grid.recipe)
     cells: list[VisionCell] = []
+    for name, arm in grid.arms.items():
+        if arm.beside is not None and arm.beside not in grid.arms:
+            raise ConfigError(f"arms.{name}.beside: expected one of {', '.join(grid.arms)}, found {arm.beside}.")
     for seed in range(grid.seeds):
         of_seed: dict[str, VisionCell] = {}
         for name, arm in grid.arms.items():
@@ -141,9 +148,9 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
     reports = {arm: [read_mapping(cell.folder / REPORT) for cell in seeds] for arm, seeds in runs.items()}
     part, arms = grid.measured_on, dict[str, Any]()
     figures = {arm: [report[part][grid.measure] for report in seeds] for arm, seeds in reports.items()}
-    control = next(iter(grid.arms))
     for arm, settings in grid.arms.items():
-        beside = [value - other for value, other in zip(figures[arm], figures[control], strict=True)]
+        control = compared_with(grid, arm)
+        differences = zip(figures[arm], figures[control or arm], strict=True)
         arms[arm] = {
             "sets": settings.sets,
             "teacher_of": settings.teacher_of,
@@ -151,13 +158,21 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
             "seconds": [report["seconds"] for report in reports[arm]],
             "teaching": [teaching(cell.folder) for cell in runs[arm]],
             grid.measure: summary(figures[arm]),
-            "beside_control": summary(beside) if arm != control else None,
+            "beside": control,
+            "beside_control": summary([value - other for value, other in differences]) if control else None,
         }
     return {
         "grid": grid.model_dump(mode="json", exclude={"arms"}),
         "manifest": read_mapping(cells[0].folder / MANIFEST),
         "arms": arms,
     }
+
+
+def compared_with(grid: GridConfig, arm: str) -> str | None:
+    """The arm beside which another's figures are put; None: none."""
+    settings, first = grid.arms[arm], next(iter(grid.arms))
+    other = settings.beside or (first if settings.student is None else None)
+    return None if other == arm else other
 
 
 def teaching(folder: Path) -> dict[str, Any] | None:
@@ -197,6 +212,8 @@ def table(figures: Mapping[str, Any]) -> str:
     for arm, values in figures["arms"].items():
         beside = values["beside_control"]
         difference = with_spread(beside, "se", "+") if beside else ""
+        if (other := values.get("beside")) not in {None, next(iter(figures["arms"]))}:
+            difference += f", {other}"
         lines.append(f"| {arm} | {with_spread(values[measure], 'sd')} | {difference} | {minutes(values)} |")
     return "\n".join(lines)
 

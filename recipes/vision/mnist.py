@@ -4,7 +4,8 @@
     python recipes/vision/mnist.py collect -o runs/vision_mnist                   # results and pictures of what is done
 
 A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
-rates with seed 0; dev chooses one, and the seeds are made five. Of L2T-DLF the teacher (_taught) learns at half the
+rates with seed 0, and at the next one as long as the lowest or the highest is the best; dev chooses one, and the seeds
+are made five. Of L2T-DLF the teacher (_taught) learns at half the
 rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
 """
 
@@ -40,7 +41,8 @@ GRID = HERE / "grids" / "mnist.yaml"
 RESULTS = HERE / "results"
 STUDENTS = ("mlp", "lenet")
 GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero40", "pair45", "clean"))
-RATES = (0.01, 0.03, 0.1, 0.3)
+RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+FIRST_TRIED = RATES[2:6]
 TUNED_ON = 1  # seeds, from 0 on
 CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
 MATRIX = "l2t_dlf_forward_taught"
@@ -60,9 +62,30 @@ def at_rate(arm: Arm, rate: float) -> Arm:
     return arm.model_copy(update={"sets": sets})
 
 
-def candidates(arms: Iterable[str], own: Mapping[str, Arm]) -> dict[str, Arm]:
+def candidates(arms: Iterable[str], own: Mapping[str, Arm], rates: Sequence[float] = FIRST_TRIED) -> dict[str, Arm]:
     """Each arm at each rate, by ARM-RATE."""
-    return {f"{name}-{rate:g}": at_rate(own[name], rate) for name in arms for rate in RATES}
+    return {f"{name}-{rate:g}": at_rate(own[name], rate) for name in arms for rate in rates}
+
+
+def to_try(known: Mapping[float, float]) -> list[float]:
+    """Rates that are still to be tried: the first four, then those next to the best; of equal ones the lowest is best.
+
+    Args:
+        known: Dev by rate, of those that were tried.
+
+    Examples:
+        >>> to_try({0.01: 0.9, 0.03: 0.8, 0.1: 0.7, 0.3: 0.2}), to_try({0.01: 0.8, 0.03: 0.9, 0.1: 0.7, 0.3: 0.2})
+        ([0.003], [])
+    """
+    if missing := [rate for rate in FIRST_TRIED if rate not in known]:
+        return missing
+    place = RATES.index(best_rate(known))
+    return [rate for rate in RATES[max(place - 1, 0) : place + 2] if rate not in known]
+
+
+def best_rate(known: Mapping[float, float]) -> float:
+    """The rate that is best on dev; of equal ones the lowest."""
+    return max(sorted(known), key=lambda rate: known[rate])
 
 
 def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
@@ -71,17 +94,21 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
     return [read_mapping(path) for path in paths] if all(path.exists() for path in paths) else []
 
 
+def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
+    """Dev by rate, of the rates at which an arm was run."""
+    found = {rate: reports(root / f"{arm}-{rate:g}", TUNED_ON) for rate in RATES}
+    return {rate: fmean(one["dev"][whole.measure] for one in seeds) for rate, seeds in found.items() if seeds}
+
+
 def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
-    """The arms whose rates were all tried, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
+    """The arms of which no rate is left to try, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
 
     What teaches is not tuned: its students learn at half the rate that cross-entropy chose.
     """
     best: dict[str, float] = {}
     for arm in whole.arms:
-        tried = [reports(root / name, TUNED_ON) for name in candidates([arm], whole.arms)]
-        if all(tried):
-            dev = [fmean(report["dev"][whole.measure] for report in seeds) for seeds in tried]
-            best[arm] = RATES[dev.index(max(dev))]
+        if not to_try(known := tried(root, whole, arm)):
+            best[arm] = best_rate(known)
     arms = {}
     for arm, settings in whole.arms.items():
         if arm in best:
@@ -110,7 +137,8 @@ def run(name: str, root: Path) -> None:
         if not arm.endswith(TEACHES):
             teacher = settings.teacher_of
             taught = {} if teacher is None else {teacher: tuned(root, whole)[teacher]}
-            run_arms(taught | candidates([arm], whole.arms), TUNED_ON)
+            while rates := to_try(tried(root, whole, arm)):
+                run_arms(taught | candidates([arm], whole.arms, rates), TUNED_ON)
     for seeds in range(TUNED_ON, whole.seeds + 1):  # so that what is there can be compared whenever it is stopped
         run_arms(tuned(root, whole), seeds)
 

@@ -11,6 +11,7 @@ from command_line import command
 from small_grid import write_small_grid
 from small_run import RANGES
 
+from aes_dynloss.essays.benchmark.published_arms import publish_arms
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports import published
 
@@ -130,6 +131,17 @@ def test_files_of_arms_that_are_gone_go(inside):
     assert command("benchmark", "grid.yaml", "-o", "fewer/g", MSE_ALONE, "mixtures={}", "floors=false").code == 0
     names = {path.name for path in (inside / "fewer/g/predictions").iterdir()}
     assert names == {"g.mse.parquet", "g.mse_mean_of_2_seeds.parquet"}
+
+
+@pytest.mark.parametrize(("grid", "own"), [("g", "g"), ("my grid [2]", "my_grid_2_")])
+def test_files_of_others_stay(tmp_path, grid, own):
+    folder = tmp_path / grid / "predictions"
+    folder.mkdir(parents=True)
+    others = {"other.mse.parquet", f"{own}2.mse.parquet", f"{own}.parquet.md", "mine.parquet"}
+    for name in {*others, f"{own}.gone.parquet", f"{own}.floor_gone.parquet"}:
+        (folder / name).touch()
+    publish_arms(tmp_path / grid, {}, {})
+    assert {path.name for path in folder.iterdir()} == others
 
 
 def test_a_file_that_is_too_large_is_said_and_left_out(inside, monkeypatch):

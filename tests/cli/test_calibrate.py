@@ -32,6 +32,7 @@ STRINGS = ["model.kind=strings", "evaluation.floors=true", "evaluation.page=true
 CROSSED = [*STRINGS, "data.split.cross_fit=3"]
 KINDS = {
     "strings": [*STRINGS, "model.linguistic=true"],
+    "without test": [*STRINGS, "data.split={fractions: {train: 0.6, dev: 0.4, test: 0}}"],
     "boosting": ["model.kind=boosting", "model.linguistic=true"],
     "crossed": CROSSED,
     "ridge": ["model.frozen_layers=all", "model.solver=ridge"],
@@ -226,6 +227,16 @@ def test_essays_of_the_figures_or_of_training_are_refused(copied, part):
         outcome.error
     )
     assert command("calibrate", run, "--postprocessing", "rescale", "--on", run / "predictions_dev.csv").code == 0
+
+
+def test_essays_of_dev_are_refused_where_the_figures_are_of_dev(copied, judged):
+    run = copied("without test")
+    outcome = command("calibrate", run, "--postprocessing", "rescale", "--on", run / "predictions_dev.csv")
+    assert outcome.code == 2
+    assert re.search(
+        facts("predictions_dev.csv, the essays of the run's figures", "fit it on other essays"), outcome.error
+    )
+    assert command("calibrate", run, "--postprocessing", "rescale", "--on", judged).code == 0
 
 
 def test_what_cannot_be_calibrated(copied, tmp_path):

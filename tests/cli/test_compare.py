@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from asap_layout import write_asap
 from command_line import MODEL_LIBRARIES, command, judge, output_without
-from scored_runs import essay_table, grid, scored_run, write_run
+from scored_runs import RANGES, essay_table, grid, scored_run, write_run
 
 from aes_dynloss.essays.data.data_config import DataConfig
 from aes_dynloss.essays.data.readers import read_essays
@@ -133,6 +133,28 @@ def test_without_ranges_they_are_inferred_and_it_is_said(files):
     assert "Note: g.mse.parquet: No score range was given for g.mse.parquet" in outcome.out.replace("\n", " ")
 
 
+def test_ranges_of_files_that_hold_their_human_scores(runs):
+    essays = essay_table("", prompts={"2": RANGES["2"]})
+    halves = essays.assign(reference=essays["reference"] / 2, score=essays["reference"] / 2)
+    for arm in ("a", "b"):
+        halves.to_csv(runs / f"{arm}.csv", index=False)
+    files = ("a.csv", "b.csv", "--resamples", 50)
+    assert "--range names it" in command("compare", *files).out.replace("\n", " ")
+    (runs / "prompts.yaml").write_text("2: {low: 0, high: 3, step: 0.5}", encoding="utf-8")
+    for words in (("--range", "0:3:0.5"), ("--prompts", "prompts.yaml")):
+        outcome = command("compare", *files, *words)
+        assert outcome.code == 0
+        assert "No score range was given" not in outcome.out
+    assert "is no score point of prompt 2's range 0 to 3." in refused(*files, "--range", "2=0:3")
+
+
+def test_ranges_are_of_files_alone(runs):
+    message = "--prompts and --range are those of RUNs that are files; a run's folder has its own. Leave them out."
+    assert message in refused("mse", "stde", *SPANS)
+    assert command("compare", "one", "two.csv", *SPANS, "--resamples", 50).code == 0
+    assert "Prompt '2' has the range 1 to 6 in arm 'one' and 1 to 7 in" in refused("one", "two.csv", "--range", "2=1:7")
+
+
 def test_human_scores_of_asap(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     essays = read_essays(DataConfig(source=str(write_asap(tmp_path / "asap.tsv")), format="asap"))
@@ -150,7 +172,7 @@ def test_human_scores_of_asap(tmp_path, monkeypatch):
 def test_options_of_human_scores_that_are_missing_or_wrong(files):
     assert "holds published predictions, without human scores. Name a table" in refused(*files)
     assert "belong to --references, which is missing" in refused(*files, "--format", "asap")
-    assert "belong to --references, which is missing" in refused(*files, *SPANS)
+    assert "holds published predictions, without human scores. Name a table" in refused(*files, *SPANS)
     assert "human.csv has no column 'essay_id'" in refused(*files, "--references", "human.csv")
     assert "no column 'points'" in refused(*files, *COLUMNS[:4], "--reference-column", "points")
     assert "There is no file none.csv" in refused(*files, "--references", "none.csv")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tracemalloc
+from contextlib import nullcontext
 
 import pytest
 from command_line import command
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from read_page import read_page
 from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
 from aes_dynloss.essays.data.essay_table import Prompt
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.explaining import explanation
+from aes_dynloss.essays.explaining.run import explain_to_file
 from aes_dynloss.essays.model.prompt_scales import PromptScale
+from aes_dynloss.essays.scoring.score import window_digest
+from aes_dynloss.essays.screening.kinds import Policy
+from aes_dynloss.tables.provenance import read_provenance
 from aes_dynloss.tables.score_range import ScoreRange
 
 HOSTILE = "<script>alert(1)</script> I say. \u202eabc. Is it?"
@@ -37,6 +45,12 @@ def place(tmp_path_factory):
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "explanations.jsonl").read_text("utf-8").splitlines()]
+
+
+def files(folder):
+    """What lies in a folder, but for the lock that nobody holds."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_a_page_and_a_line_an_essay(place, tmp_path):
@@ -138,17 +152,22 @@ def command_that_fails_at(monkeypatch, essay):
     return command
 
 
+@pytest.fixture(scope="module")
+def killed(place, tmp_path_factory):
+    """A run that was killed while it wrote its third line, and what it would have written."""
+    parent = tmp_path_factory.mktemp("killed")
+    assert command("explain", place / "model", place / "essays.csv", "-o", parent / "whole").code == 0
+    words = ["explain", place / "model", place / "essays.csv", "-o", parent / "stopped"]
+    outcome = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], check=False, capture_output=True)
+    assert outcome.returncode == -9, outcome.stderr
+    return parent
+
+
 class TestStoppedRuns:
     @pytest.fixture
-    def stopped(self, place, tmp_path):
-        """A run that was killed while it wrote its third line, and what it would have written."""
-        whole = tmp_path / "whole"
-        assert command("explain", place / "model", place / "essays.csv", "-o", whole).code == 0
-        folder = tmp_path / "stopped"
-        words = ["explain", place / "model", place / "essays.csv", "-o", folder]
-        outcome = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], check=False, capture_output=True)
-        assert outcome.returncode == -9, outcome.stderr
-        return folder, whole
+    def stopped(self, killed, tmp_path):
+        """The run that was killed, to be changed, and what it would have written."""
+        return tuple(shutil.copytree(killed / name, tmp_path / name) for name in ("stopped", "whole"))
 
     def test_goes_on_where_it_was(self, place, stopped):
         folder, whole = stopped
@@ -216,11 +235,103 @@ class TestStoppedRuns:
         assert outcome.code == 2
         assert "The essays are not those of the saved scores" in outcome.err
 
+    @pytest.mark.parametrize("words", [["--force"], ["--resume"], []])
+    def test_no_page_of_a_stopped_run_stays(self, place, stopped, words):
+        """Neither by --force, nor behind what is gone on with, nor where only its pages are left."""
+        folder, _ = stopped
+        (folder / "essays" / "00003.html").write_text("Of another student.")
+        count = 1
+        if words == ["--resume"]:
+            write_rows(place / "fewer.csv", ROWS[:2])
+            count = 2
+        else:
+            write_rows(place / "fewer.csv", ROWS[2:])
+        if not words:
+            (folder / ".explanations.jsonl.part").unlink()
+        outcome = command("explain", place / "model", place / "fewer.csv", "-o", folder, *words)
+        assert outcome.code == 0, outcome.err
+        expected = [f"essays/{number:05d}.html" for number in range(1, count + 1)]
+        assert sorted(name for name in files(folder) if name.startswith("essays")) == expected
+        assert set(read_provenance(folder).products) == {*expected, "explanations.jsonl", "index.html"}
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["essays.csv", "--essays", "11"], "there is no essay 11 in INPUT"),
+            (["essays.csv", "--essays", "7,11"], "there is no essay 11 in INPUT"),
+            (["essays.csv", "--text-column", "essay"], "has no column 'essay'"),
+            (["poems.csv"], "not trained on prompt 'poem'"),
+        ],
+    )
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_what_cannot_be_explained_replaces_nothing(self, place, stopped, words, expected, whole):
+        """Neither finished explanations nor those of a run that can be gone on with."""
+        folder = stopped[whole]
+        before = files(folder)
+        write_rows(place / "poems.csv", [ROWS[0] | {"prompt_id": "poem"}])
+        outcome = command("explain", place / "model", place / words[0], *words[1:], "-o", folder, "--force")
+        assert (outcome.code, expected in outcome.err) == (2, True), outcome.err
+        assert files(folder) == before
+
+    def test_what_is_refused_leaves_no_run_to_go_on_with(self, place, tmp_path):
+        words = ("explain", place / "model", place / "essays.csv", "-o", tmp_path)
+        assert command(*words, "--essays", "11").code == 2
+        assert command(*words).code == 0
+
+    def test_a_check_beside_stays_told_of(self, place, tmp_path):
+        words = ("explain", place / "model", place / "essays.csv", "-o", tmp_path)
+        assert command(*words, "--check", "--most", "1").code == 0
+        assert command(*words).code == 0
+        assert {"check.json", "explanations.jsonl"} <= set(read_provenance(tmp_path).products)
+
     def test_one_process_at_a_time(self, place, tmp_path):
         with FileLock(tmp_path / ".explanations.jsonl.lock"):
             outcome = command("explain", place / "model", place / "essays.csv", "-o", tmp_path)
         assert outcome.code == 2
         assert "Another process is writing" in outcome.err
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_nothing_goes_while_another_process_writes(self, place, stopped, whole):
+        before = files(stopped[whole])
+        with FileLock(stopped[whole] / ".explanations.jsonl.lock"):
+            outcome = command("explain", place / "model", place / "essays.csv", "-o", stopped[whole], "--force")
+        assert (outcome.code, "Another process is writing" in outcome.err) == (2, True)
+        assert files(stopped[whole]) == before
+
+    def test_whoever_takes_the_lock_next_has_it_alone(self, place, tmp_path, monkeypatch):
+        """A process that takes it as soon as it is free keeps a third one out."""
+        release, taken = FileLock.release, []
+
+        def released(lock, *words, **named):
+            release(lock, *words, **named)
+            if not taken:
+                taken.append(FileLock(lock.lock_file, is_singleton=False))
+                taken[0].acquire(timeout=0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FileLock, "release", released)
+            assert command("explain", place / "model", place / "essays.csv", "-o", tmp_path).code == 0
+        with pytest.raises(Timeout):
+            FileLock(taken[0].lock_file, is_singleton=False).acquire(timeout=0)
+        taken[0].release()
+
+    def test_many_explanations_are_never_in_memory_together(self, place, tmp_path):
+        """Forty lines of a megabyte each are gone on behind."""
+        essays = [UnscoredEssay(str(number), "letter", ROWS[0]["text"]) for number in range(40)]
+        policy = Policy(duplicate="off")  # whose table takes as much, however many essays there are
+        with (tmp_path / ".why.jsonl.part").open("w") as file:
+            file.write(json.dumps({"model": "m", "policy": policy.model_dump()}) + "\n")
+            for essay in essays:
+                line = {"essay_id": essay.essay_id, "why": "x" * 1_000_000}
+                file.write(json.dumps({"essay": window_digest([essay]), "line": line}) + "\n")
+        scorer, path = tiny_scorer(place / "encoder"), tmp_path / "why.jsonl"
+        how = {"model_digest": "m", "sealing": nullcontext(), "resume": True}
+        tracemalloc.start()
+        count = explain_to_file(scorer, essays, path, {"policy": policy}, **how)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (count, len(path.read_text().splitlines())) == (40, 40)
+        assert most < 20_000_000
 
 
 class TestBesideScores:
@@ -267,6 +378,11 @@ class TestBesideScores:
     [
         (["--essays", " ,"], "--essays names no essay"),
         (["--check", "--exact"], "--check tests both ways"),
+        (
+            ["--check", "--language", "en"],
+            "--check tests both ways to explain and writes no pages: leave out --language.",
+        ),
+        (["--check", "--no-neighbours", "--coverage", "0.8"], "no pages: leave out --no-neighbours, --coverage."),
         (["--check", "--trait", "style"], "The model has no trait 'style'"),
         (["--trait", "style"], "The model has no trait 'style'"),
         (["--feedback", "klingon"], "klingon"),

@@ -102,7 +102,16 @@ class TestTable:
         assert command("init", table).code == 2
         assert (tmp_path / "finetune.yaml").read_text() == "precious"
 
-    @pytest.mark.parametrize("words", [["mine.yaml", "--full"], ["mine.yaml", "-o", "a"], ["-", "--text-column", "a"]])
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["mine.yaml", "--full"],
+            ["mine.yaml", "-o", "a"],
+            ["-", "--text-column", "a"],
+            ["mine.yaml", "--minutes", "5"],
+            ["mine.yaml", "--minutes", "10"],  # though it is the default
+        ],
+    )
     def test_options_of_tables(self, table, words):
         outcome = command("init", *words)
         assert outcome.code == 2

@@ -119,6 +119,10 @@ def test_criteria_of_ones_own_and_features_from_a_table(programme):
         (["empty", "spring.csv"], "has no config.json. Give a run of finetune"),
         (["bare", "spring.csv"], "has no predictions_test.csv beside its model"),
         (["run", "spring.csv", "--criteria", "wrong.yaml"], "there is no criterion 'smd'"),
+        (
+            ["run", "spring.csv", "--criteria", "turned.yaml"],
+            "The criterion qwk of drift is at most 0.90 (turned.yaml); expected at_least",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_message_and_leaves_nothing(programme, words, message):
@@ -134,6 +138,7 @@ def test_bad_input_is_told_in_one_message_and_leaves_nothing(programme, words, m
     (programme / "bare/model").mkdir(parents=True)
     (programme / "bare/model/config.json").write_bytes((programme / "run/model/config.json").read_bytes())
     (programme / "wrong.yaml").write_text("smd: 0.1\n", encoding="utf-8")
+    (programme / "turned.yaml").write_text("qwk: {at_most: 0.9}\n", encoding="utf-8")
     outcome = command("monitor", *words, "-o", "out")
     assert outcome.code == 2
     assert message in outcome.error

@@ -166,6 +166,26 @@ def test_what_has_no_weighted_figures_is_refused(scores, tmp_path, words, messag
 
 
 @pytest.mark.parametrize(
+    ("decisions", "message"),
+    [
+        ("plan/sheets/marker_1.csv", "--adjudicated puts decisions in the place of scores, which has no weighted"),
+        ("plan", "A plan has design weights of its own. Leave out --weight-column, and --references of a sample."),
+    ],
+)
+def test_decisions_beside_weights_are_refused_before_anything_is_written(scores, tmp_path, decisions, message):
+    path, human = scores
+    assert planned(path).code == 0
+    fill_in(tmp_path / "plan", human)
+    take_back(tmp_path / "plan", "mean")
+    (tmp_path / "plan/marked.csv").rename(tmp_path / "sample.csv")
+    words = ["--references", "sample.csv", "--weight-column", "design_weight", "--adjudicated", decisions]
+    outcome = command("evaluate", path.name, *words, "--audit", "audit.jsonl", "--output-dir", "report")
+    assert outcome.code == 2
+    assert message in outcome.error
+    assert not any((tmp_path / name).exists() for name in ("audit.jsonl", "report", "plan/marked.csv"))
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--half-width", "kappa=.1"], "--half-width kappa=.1"),

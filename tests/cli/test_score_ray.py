@@ -22,6 +22,8 @@ from command_line import command
 from explained_scorers import classical
 from parts import entries, products, write_parts
 
+from aes_dynloss.training.ray_cluster import connected_ray
+
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "2"))
@@ -126,6 +128,12 @@ def test_drivers_and_workers_that_are_killed_lose_nothing(place, cluster):
     assert start(place, f"out_{ends}", *words).wait(200) == 0, (place / "err").read_text()
     for number in range(ends + 1):
         check_same(place, f"out_{number}")
+
+
+def test_a_cluster_that_nobody_named_is_left_alone(cluster, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with connected_ray() as ray:
+        assert ray.get_runtime_context().gcs_address != cluster.address
 
 
 def test_an_address_that_nobody_has_is_refused_in_seconds(place):

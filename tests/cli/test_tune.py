@@ -9,6 +9,7 @@ from command_line import command
 from small_run import read_rows, small_essays, write_small_run
 
 from aes_dynloss.configfile import read_mapping
+from aes_dynloss.errors import ConfigError, TrainingError
 from aes_dynloss.essays.finetune import tuning
 from aes_dynloss.essays.finetune.tuning import CANDIDATES, Trial, candidates
 
@@ -94,6 +95,28 @@ def test_time_that_is_up(searched, tmp_path):
     assert (float(strings["qwk"]) > 0, trees["qwk"], trees["note"]) == (True, "", "not tried within --minutes 0.0001")
 
 
+def test_a_trial_that_diverges_ends_no_search(searched, tmp_path, monkeypatch):
+    """Nor does it when the search is taken up again, where it would diverge again."""
+    folder, _ = searched
+    (tmp_path / "essays.csv").write_bytes((folder / "essays.csv").read_bytes())
+    tried = tuning._tried
+
+    def diverging(values, name, changes, folder):
+        if name == "wild":
+            (folder / tuning.TRIALS / name).mkdir(parents=True, exist_ok=True)
+            (folder / tuning.TRIALS / name / tuning.CONFIG).write_text("begun: true", encoding="utf-8")
+            raise TrainingError("After step 3 the loss is nan, expected a finite number.")
+        return tried(values, name, changes, folder)
+
+    monkeypatch.setattr(tuning, "_tried", diverging)
+    for _ in range(2):
+        outcome = tuned(tmp_path, trials={"wild": {"training.head_learning_rate": 9.0}, "fast": {"preset": "fast"}})
+        assert outcome.code == 0, outcome.err
+        rows = {row["trial"]: row for row in read_rows(tmp_path / "search/trials.csv")}
+        assert "After step 3 the loss is nan" in rows["wild"]["note"]
+        assert float(rows["fast"]["qwk"]) > 0
+
+
 def test_nothing_that_can_be_tried(searched, tmp_path):
     folder, _ = searched
     (tmp_path / "essays.csv").write_bytes((folder / "essays.csv").read_bytes())
@@ -101,6 +124,33 @@ def test_nothing_that_can_be_tried(searched, tmp_path):
     assert outcome.code == 2
     assert "trial no_such has 1 fault" in outcome.error
     assert "keys and values" in tuned(tmp_path, trials={"a": 3}).error
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"data.split.cross_fit": 4}, "data.split.cross_fit"),
+        ({"data.split.seed": 5}, "data.split.seed"),
+        ({"data": {"source": "other.csv"}}, "data"),
+        ({"data.keep_prompts": ["river"]}, "data.keep_prompts"),
+        ({"data.untrusted": "standardise"}, "data.untrusted"),  # other scores to be judged by
+        ({"data.balance": "inverse_frequency"}, None),
+        ({"data.augmentation.share": 0.2}, None),
+    ],
+)
+def test_trials_are_compared_on_the_same_parts(tmp_path, monkeypatch, changes, refused):
+    """What would divide the essays otherwise is refused before any is tried; how they are learned from may differ."""
+    pd.DataFrame(small_essays()).to_csv(tmp_path / "essays.csv", index=False)
+
+    def trying(*_):
+        raise ConfigError("It is tried.")
+
+    monkeypatch.setattr(tuning, "_tried", trying)
+    outcome = tuned(tmp_path, trials={"fast": {"preset": "fast"}, "other": {"preset": "fast", **changes}})
+    assert outcome.code == 2
+    told = f"Trial other sets {refused}, yet trials are compared on the same essays in the same parts."
+    assert outcome.error.startswith(told if refused else "It is tried.")
+    assert not (tmp_path / "search").exists() or not refused
 
 
 def test_a_configuration_is_judged_on_dev(tmp_path):

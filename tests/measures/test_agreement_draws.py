@@ -76,6 +76,19 @@ def test_constants_in_the_normal_limit(monkeypatch):
     assert draws_of(human, constant, raw)["qwk"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("most", [10, 100])
+def test_a_column_that_is_undefined_leaves_the_others_as_they_are(monkeypatch, most):
+    monkeypatch.setattr(module, "MOST_DRAWN_ESSAYS", most)
+    human, score, raw = columns(50)
+    gaps = {"dsm": np.full(50, np.nan), "smd": raw - human}
+    found, alone = draws_of(human, score, raw, 4000, averaged=gaps), draws_of(human, score, raw, 4000)
+    assert np.isnan(found["dsm"]).all()
+    assert found["smd"].mean() == pytest.approx((raw - human).mean(), abs=0.02)
+    assert found["smd"].std() == pytest.approx((raw - human).std() / 50**0.5, rel=0.05)
+    for name, values in alone.items():
+        assert found[name].std() == pytest.approx(values.std(), rel=0.05, abs=1e-6)
+
+
 def test_refusals():
     human, score, raw = columns(5)
     with pytest.raises(ConfigError, match="at least 1 resample"):

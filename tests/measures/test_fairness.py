@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rated_essays import sample
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.measures import fairness
+from aes_dynloss.measures import bootstrap, fairness
 from aes_dynloss.measures.agreement import pearson, quadratic_weighted_kappa, standardized_mean_difference
 from aes_dynloss.measures.bootstrap import (
     IntervalSettings,
@@ -21,7 +21,14 @@ from aes_dynloss.measures.bootstrap import (
     prompt_generator,
 )
 from aes_dynloss.measures.differences import holm_adjusted
-from aes_dynloss.measures.fairness import NO_GROUP, group_entries, group_labels, subgroup_fairness
+from aes_dynloss.measures.fairness import (
+    NO_GROUP,
+    UNTOLD,
+    group_entries,
+    group_labels,
+    merged_groups,
+    subgroup_fairness,
+)
 from aes_dynloss.tables.score_range import ScoreRange
 
 RANGE = ScoreRange(1, 6)
@@ -176,6 +183,14 @@ def test_what_is_undefined_is_none():
     assert {entry["pearson"] for entry in single.values()} == {None}
 
 
+@pytest.mark.parametrize("column", ["reference", "raw"])
+def test_dsm_of_a_large_group_without_spread_has_no_interval(monkeypatch, column):
+    monkeypatch.setattr(bootstrap, "MOST_DRAWN_ESSAYS", 50)
+    found = entries(table(60).assign(**{column: 2.0}, L1="one"), SOME)["one"]
+    assert found["dsm"] is found["dsm_interval"] is None
+    assert found["smd_interval"][0] < found["smd"] < found["smd_interval"][1]
+
+
 def test_all_columns_are_one_family_of_comparisons():
     found = subgroup_fairness(table(), ["L1", "long", "L1"], RANGE, SOME)
     assert list(found["columns"]) == ["L1", "long"]
@@ -195,6 +210,39 @@ def test_small_groups_are_marked_and_told():
     assert found["notes"] == ["Column L1: fewer than 100 essays in b, c, d; read their intervals."]
     other = subgroup_fairness(table(), ["L1"], RANGE, NONE, small=42)
     assert [name for name, entry in other["columns"]["L1"]["groups"].items() if entry["small"]] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "untold", "beside"),
+    [
+        ({"f": 60, "m": 58, "x": 1}, "mx", "m"),
+        ({"f": 58, "m": 60, "x": 4, "y": 5}, "fxy", "f"),
+        ({"b": 20, "a": 20, "x": 9}, "ax", "a"),  # of equal ones the first by name
+        ({"a": 60, "x": 1}, "ax", "a"),  # else what is left of the prompt is x
+        ({"x": 4, "y": 5}, "xy", None),
+        ({"2 merged groups": 30, "x": 9, "y": 8}, "xy", None),  # together they are enough
+    ],
+)
+def test_a_group_that_is_not_told_cannot_be_computed_from_the_others(sizes, untold, beside):
+    labels = np.repeat(np.array([*sizes], dtype=object), [*sizes.values()])
+    found, notes = merged_groups("sex", labels, least=10)
+    assert set(labels[found == UNTOLD]) == {*untold}
+    assert (found[found != UNTOLD] == labels[found != UNTOLD]).all()
+    (note,) = notes
+    plain = "no figure of them is told, and no flag rests on them."
+    assert plain in note
+    assert note.endswith(
+        f" {beside} is withheld too, though it is larger: else theirs follow from the others'." if beside else plain
+    )
+
+
+def test_groups_that_are_not_told_have_no_entry_and_no_part_in_the_tests():
+    essays = table(119).assign(L1=np.repeat(["f", "m", "x"], [60, 58, 1]))
+    found = subgroup_fairness(essays, ["L1"], RANGE, NONE, least=10)
+    assert list(found["columns"]["L1"]["groups"]) == ["f"]
+    assert found["comparisons"] == 0
+    assert found["notes"][0].startswith("Column L1: fewer than 10 essays in x;")
+    assert "Column L1 tells of one group: there is nothing to compare." in found["notes"]
 
 
 def test_a_column_of_one_group():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drifting_scores import RANGES, TRAITS, administration, trait_administration
 
-from aes_dynloss.errors import DataError
+from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.programme.administrations import Scores
 from aes_dynloss.programme.monitor import build_monitor
@@ -37,6 +37,19 @@ def test_pages_without_drift_have_an_alarm_in_one_of_twenty_at_most():
     assert sum(bool(page.alarms) for page in pages) <= 5
     beyond_single = [one.p < 0.05 for page in pages for row in page.last.compared for one in row.measures.values()]
     assert 0.02 < np.mean(beyond_single) < 0.06, "p values hold, without being far too high"
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "usual"),
+    [("qwk", "at most", "at least"), ("shift", "at least", "within"), ("psi", "within", "at most")],
+)
+def test_a_criterion_on_the_other_side_of_its_test_is_refused(name, direction, usual):
+    """Its p value would be that of the usual side."""
+    criteria = {**DRIFT_CRITERIA, name: replace(DRIFT_CRITERIA[name], direction=direction, source="criteria.yaml")}
+    key = usual.replace(" ", "_")
+    message = rf"criterion {name} of drift is .* \(criteria\.yaml\); expected {key} .* Write {name}: {{{key}: 0"
+    with pytest.raises(ConfigError, match=message):
+        build_monitor(administration("then", 0, 60), [administration("now", 1, 60)], criteria=criteria)
 
 
 def test_longer_essays_are_found_where_they_are():

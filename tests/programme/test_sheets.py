@@ -6,10 +6,12 @@ import pytest
 from planned_essays import RANGES, SCALES, fill_in, read_sheet, write_scored, write_traits
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.programme import sheets
 from aes_dynloss.programme.allocation import Assumed
 from aes_dynloss.programme.plan import Wanted, draw_plan, read_scored
 from aes_dynloss.programme.sheets import Markers, assigned, take_back, write_plan
 from aes_dynloss.tables.columns import ColumnNames
+from aes_dynloss.tables.formats import read_cells
 
 NAMES = ["Ann", "Ben", "Cleo"]
 
@@ -61,6 +63,16 @@ def test_sheets_tell_nothing_of_the_machine(planned):
         # Neither do certain essays, nor those that are read twice, stand together.
         assert (own["part"] == "certain").ne((own["part"] == "certain").shift()).sum() > 3
     assert sheet["text"][0] == f"Essay {sheet['prompt_id'][0]} {int(sheet['essay_id'][0])}."
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_essays_with_carriage_returns_reach_their_markers_whole(planned, monkeypatch, form):
+    text = "First line.\rSecond line."
+    assigned_to = sheets.assigned
+    monkeypatch.setattr(sheets, "assigned", lambda essays, *more: assigned_to(essays.assign(text=text), *more))
+    folder, _ = planned(form=form)
+    for name in NAMES:
+        assert set(read_cells(folder / f"sheets/{name}.{form}")["text"]) == {text}
 
 
 def test_all_sheets_are_taken_back(planned):
@@ -120,6 +132,18 @@ def test_essays_that_are_not_read_are_stood_for(planned):
     assert taken.unread == 5
     assert len(marked) == len(random) - 5
     assert marked["design_weight"].sum() == pytest.approx(random["weight"].sum())
+
+
+def test_certain_essays_that_are_not_read_are_stood_for_by_those_of_their_prompt(planned):
+    folder, human = planned(share=0.0)
+    certain = essays_of(folder).query("part == 'certain' and not because.str.contains('withheld')")
+    left = certain[certain["prompt_id"] == "a"].iloc[:2]
+    fill_in(folder, human, {(row.first_marker, "a", row.essay_id): np.nan for row in left.itertuples()})
+    marked = read_sheet(take_back(folder, "mean").marked).merge(certain[["prompt_id", "essay_id"]])
+    weights = {prompt: own["design_weight"].to_numpy() for prompt, own in marked.groupby("prompt_id")}
+    number = certain["prompt_id"].value_counts()
+    assert weights["a"] == pytest.approx(np.full(number["a"] - 2, number["a"] / (number["a"] - 2)))
+    assert weights["b"] == pytest.approx(np.ones(number["b"]))
 
 
 def test_a_second_reading_alone_is_the_first(planned):

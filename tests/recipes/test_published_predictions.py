@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from functools import cache
@@ -28,7 +27,11 @@ import short_answers
 
 RESULTS = ROOT / "recipes/essays/results"
 FILES = sorted((RESULTS / "predictions").glob("*.parquet"))
-GRIDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS / "grids").glob("*.json")}
+GRIDS = {
+    path.stem: readme_tables.grid_report(RESULTS / "grids", path.stem)
+    for folder in ("grids", "comparisons")
+    for path in (RESULTS / folder).glob("*.json")
+}
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 SHORT_ANSWERS = "asap_sas"  # the grid whose essays are those of another set

@@ -33,7 +33,7 @@ def blocks(readme: Path, language: str) -> list[str]:
 def command_lines(readme: Path) -> list[tuple[str, list[str]]]:
     """Programs with their words, in blocks and in backticks that hold whole commands."""
     text = "\n".join(blocks(readme, "")).replace("\\\n", " ")
-    lines = [part for line in text.splitlines() for part in line.split("&& ")]
+    lines = [part for line in text.splitlines() for part in re.split(r"(?:&&|\|) ", line)]
     lines += re.findall(r"`(python recipes/[^`]+)`", re.sub(r"\s+", " ", readme.read_text(encoding="utf-8")))
     starts = [START.match(line) for line in lines]
     return [(start[1], shlex.split(start[2], comments=True)) for start in starts if start]

@@ -151,6 +151,70 @@ def test_the_command_reports_both(tmp_path, predictions):
     assert (outcome.code, "has no column 'prompt_id'" in outcome.error) == (2, True)
 
 
+class TestEssaysWithoutAHumanScore:
+    """Of prompt 1, c (withheld) and d have none."""
+
+    @pytest.fixture
+    def words(self, tmp_path):
+        def evaluation(*sheets, by_prompt=True):
+            rows = [row for row in ROWS if by_prompt or row[1] == "1"]
+            ids = 2 if by_prompt else 1
+            header, machine = [*HEADER[:ids], *HEADER[3:]], [[*row[:ids], *row[3:]] for row in rows]
+            human = [row[:3] for row in rows if row[0] not in "cd"]
+            write(tmp_path / "human.csv", HEADER[:3], human)
+            words = ["evaluate", write(tmp_path / "p.csv", header, machine), "--references", tmp_path / "human.csv"]
+            for number, rows in enumerate(sheets):
+                words += ["--adjudicated", write(tmp_path / f"sheet_{number}.csv", SHEET, rows)]
+            return [*words, *RANGES[: 4 if by_prompt else 2], "--audit", tmp_path / "audit.jsonl", "--json"]
+
+        return evaluation
+
+    @pytest.mark.parametrize("by_prompt", [True, False])
+    def test_decisions_on_them_are_left_out_and_counted(self, tmp_path, words, by_prompt):
+        """Also where only the references know the prompts."""
+        rows = [["b", "1", "", 2], ["c", "1", "", 5], ["d", "1", "", 2]]
+        outcome = command(*words(rows, by_prompt=by_prompt))
+        assert outcome.code == 0, outcome.err
+        report = json.loads(outcome.out)
+        assert (report["adjudicated"]["decided"], report["adjudicated"]["undecided"]) == (1, 0)
+        assert report["adjudicated"]["prompts"]["1"]["final"]["n"] == 3
+        assert report["notes"][-1].startswith("2 of 3 decisions in sheet_0.csv are on essays without a human score")
+        lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [(line["essay_id"], line["human"]) for line in lines] == [("b", 2)]
+
+    def test_of_several_sheets(self, words):
+        """An essay that both decide on is one decision; what is undecided is none."""
+        first = [["b", "1", "", 2], ["c", "1", "", 5], ["d", "1", "", ""]]
+        second = [["b", "1", "", 3], ["c", "1", "", 4], ["d", "1", "", ""]]
+        report = json.loads(command(*words(first, second)).out)
+        assert (report["adjudicated"]["decided"], report["adjudicated"]["undecided"]) == (1, 0)
+        assert report["notes"][-1].startswith("1 of 2 decisions in sheet_0.csv with sheet_1.csv are on essays without")
+
+    def test_a_sheet_of_none_but_them(self, words):
+        report = json.loads(command(*words([["c", "1", "", 5]])).out)
+        assert report["adjudicated"]["decided"] == 0
+        assert report["adjudicated"]["mean"]["machine"] == report["adjudicated"]["mean"]["final"]
+        assert report["notes"][-1].startswith("1 of 1 decisions in sheet_0.csv")
+
+    @pytest.mark.parametrize("row", [["x", "1", "", 2], ["c", "2", "", 2]])
+    def test_an_essay_that_is_not_among_the_predictions_is_refused_all_the_same(self, words, row):
+        outcome = command(*words([["b", "1", "", 2], row]))
+        assert outcome.code == 2
+        assert "has no such essay among the predictions" in outcome.error
+
+    def test_a_trait_without_a_human_score(self, tmp_path):
+        header = ["essay_id", "prompt_id", "form", "form_raw", "style", "style_raw"]
+        write(tmp_path / "p.csv", header, [["a", "1", 3, 3.1, 2, 2.2], ["b", "1", 4, 3.9, 3, 3.3]])
+        write(tmp_path / "human.csv", ["essay_id", "form", "style"], [["a", 3, 2], ["b", 4, ""]])
+        made = write(tmp_path / "review.csv", ["essay_id", "prompt_id", "form", "style"], [["b", "1", 5, 4]])
+        words = ["evaluate", tmp_path / "p.csv", "--references", tmp_path / "human.csv", "--adjudicated", made]
+        outcome = command(*words, "--range", "1:6", "--json")
+        assert outcome.code == 0, outcome.err
+        report = json.loads(outcome.out)
+        assert report["adjudicated"]["prompts"]["1/form"]["decided"] == report["adjudicated"]["decided"] == 1
+        assert report["notes"][-1].startswith("1 of 2 decisions in review.csv are on essays without a human score")
+
+
 @pytest.mark.parametrize(("column", "value"), [(3, 3.5), (4, 4)])
 def test_a_score_where_the_machine_gave_none_is_refused(tmp_path, column, value):
     rows = [list(row) for row in ROWS]

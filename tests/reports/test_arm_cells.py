@@ -7,6 +7,7 @@ import pytest
 from scored_runs import RANGES, essay_table, grid, predicted, put, scored_run
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.measures.calibration import fit_cut_points, fit_rescaling
 from aes_dynloss.reports.arms import ScoredRun, build_cells
 from aes_dynloss.reports.predictions import check_predictions
@@ -140,6 +141,37 @@ def test_inferred_ranges_span_the_scores_of_all_arms():
     human = essay_table("").query("prompt_id == '2'").sort_values("essay_id")["reference"]
     np.testing.assert_array_equal(cells["2"][0].human, human + 3)
     assert any(note.startswith("a: No score range was given for a.csv") for note in notes)
+
+
+def halved(arm) -> ScoredRun:
+    """A run without given ranges, of half points but for arm whole, whose scores are whole."""
+    table = predicted(essay_table(""), arm, 0.1)
+    table[["reference", "raw"]] /= 2
+    step = 1.0 if arm == "whole" else 0.5
+    table["score"] = step * np.floor(table["raw"] / step + 0.5)
+    return ScoredRun("", "", check_predictions(table, source=f"{arm}.csv"), None)
+
+
+@pytest.mark.parametrize("other", ["b", "whole"])
+def test_inferred_ranges_keep_their_half_points(other):
+    runs = {arm: halved(arm) for arm in ("a", other)}
+    cells, _ = build_cells({arm: [run] for arm, run in runs.items()}, "a")
+    for prompt, (cell,) in cells.items():
+        for arm, run in runs.items():
+            own = run.test.table.query(f"prompt_id == '{prompt}'").sort_values("essay_id")
+            kappa = quadratic_weighted_kappa(2 * own["reference"], 2 * own["score"])
+            assert quadratic_weighted_kappa(cell.human, cell.machines[arm, "qwk"][""]) == pytest.approx(kappa)
+
+
+def test_a_range_that_nobody_gave_must_hold_all_scores():
+    run = halved("a")
+    whole = {prompt: replace(span, low=0.0, high=6.0, step=1.0) for prompt, span in run.test.ranges.items()}
+    arms = {arm: [replace(run, test=replace(run.test, ranges=whole))] for arm in "ab"}
+    refused(
+        arms,
+        r"arm 'a' has the score \d.5 on prompt '2', which is no score point of the range 0 to 6 that was seen",
+        "a",
+    )
 
 
 def test_a_given_range_must_hold_the_scores_of_runs_without_one():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from drifting_scores import TRAITS, administration, trait_administration
 from read_page import cells_by_row, read_lone_page
@@ -136,6 +138,22 @@ def test_a_trait_shows_the_prompt_furthest_from_its_criterion_an_alarm_first(fig
     table = monitored_traits(monitor).chosen("trait", "shift", "qwk")
     ((name, *cells),) = table.rows
     assert name.value == "style"
+    assert [(cell.note, cell.value) for cell in cells] == furthest
+
+
+@pytest.mark.parametrize(
+    ("criteria", "furthest"),
+    [
+        ({"qwk": replace(DRIFT_CRITERIA["qwk"], direction="at most")}, [("prompt b", -0.12), ("prompt c", 0.95)]),
+        ({}, [("prompt b", -0.12), ("prompt b", 0.8)]),
+    ],
+)
+def test_a_trait_is_held_against_the_criteria_of_its_own_monitor(criteria, furthest):
+    """As of a monitor.json whose criteria have another direction, or of measures that were not judged."""
+    compared, tests = judged(trait_rows((0.1, 0.5, 0.9), (-0.12, 0.5, 0.8), (0.05, 0.5, 0.95)), criteria)
+    last = Administration("now", 9, compared)
+    monitor = Monitor(baseline="then", baseline_essays=9, administrations=[last], criteria=criteria, tests=tests)
+    ((_, *cells),) = monitored_traits(monitor).chosen("trait", "shift", "qwk").rows
     assert [(cell.note, cell.value) for cell in cells] == furthest
 
 

@@ -181,7 +181,7 @@ def test_the_picture_of_all_prompts_has_so_many_rows_and_the_mean():
 
 
 def test_groups_are_drawn_where_there_are_several():
-    report = full_report({"1": ScoreRange(1, 4)}, essays=80, resamples=5)
+    report = full_report({"1": ScoreRange(1, 4)}, essays=160, resamples=5)
     pictures = fairness_figures(report)
     assert list(pictures) == ["L1", "gender"]
     assert "Korean: DSM " in pictures["L1"][0].description

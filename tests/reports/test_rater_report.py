@@ -104,14 +104,30 @@ def test_a_warning_where_raters_were_not_assigned_by_chance(tmp_path, report):
     assert all(one.p_holm < 0.01 for one in chosen.raters.assignment.values())
 
 
-def test_raters_of_few_ratings_are_not_told(tmp_path):
-    rows = ratings()
+def few_of_cy(rows):
+    """The same ratings, of which Cy has nine."""
     rows.loc[rows.index[rows["rater"] == "Cy"][9:], "rater"] = "Bo"
-    rows = rows.drop_duplicates(["essay_id", "rater"])
-    found = build_report(read(tmp_path, rows), resamples=0).raters
+    return rows.drop_duplicates(["essay_id", "rater"])
+
+
+def test_raters_of_few_ratings_are_not_told(tmp_path):
+    found = build_report(read(tmp_path, few_of_cy(ratings())), resamples=0).raters
     assert [one.rater for one in found.raters] == ["Ann", "Bo", "Di", "Ed"]
     assert found.untold == 1
     assert "1 rater has fewer than 10 ratings, and no figures here." in found.conclusions
+    assert found.compared_with == "other raters"
+    assert not [one for one in found.conclusions if "consistency is that with the machine's scores" in one]
+
+
+def test_raters_and_essays_of_few_ratings_are_both_counted(tmp_path):
+    rows = few_of_cy(ratings(twice=0.05))
+    twice = rows["essay_id"].duplicated().sum()
+    assert 0 < twice < 30
+    found = build_report(read(tmp_path, rows), resamples=0).raters
+    assert [one for one in found.conclusions if "fewer than" in one] == [
+        "1 rater has fewer than 10 ratings, and no figures here.",
+        f"{twice} essays have two ratings or more, fewer than 30: consistency is that with the machine's scores.",
+    ]
 
 
 def test_without_essays_scored_twice_the_machine_is_the_reference(tmp_path):

@@ -177,6 +177,15 @@ def test_dev_widens_an_inferred_range():
     assert sum("No score range was given" in note for note in report["notes"]) == 2
 
 
+@pytest.mark.parametrize(("test_scores", "dev_scores"), [([1, 5.5], [1, 6]), ([1, 6], [1.5, 5.5])])
+def test_an_inferred_range_keeps_the_half_points_of_test_and_dev(test_scores, dev_scores):
+    test = pd.DataFrame({"essay_id": ["a", "b"], "prompt_id": "1", "reference": test_scores, "score": test_scores})
+    dev = pd.DataFrame({"essay_id": ["c", "d"], "prompt_id": "1", "reference": dev_scores, "score": dev_scores})
+    report = build_report(test, dev=dev, resamples=0)
+    assert report["prompts"]["1"]["range"] == {"low": 1, "high": 6, "step": 0.5}
+    assert report["prompts"]["1"]["qwk"] == 1
+
+
 def test_no_resamples_no_intervals():
     report = build_report(TEST, dev=DEV, ranges=RANGES, resamples=0)
     for entry in (*report["prompts"].values(), report["mean"]):

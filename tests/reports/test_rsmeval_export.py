@@ -205,6 +205,14 @@ def test_an_inferred_range_spans_dev_too(tmp_path):
     assert (config_of(path)["trim_min"], config_of(path)["trim_max"]) == (1, 5)
 
 
+def test_an_inferred_range_keeps_the_half_points_of_dev(tmp_path):
+    """From 1 to 5.5 there are nine half points, which are counted in steps from 2 to 11."""
+    test = checked(essays_of("1", WHOLE, 30, 6).assign(reference=np.resize([2, 4], 30), second_reference=3.0), {})
+    dev = essays_of("1", WHOLE, 20, 7, "d").assign(reference=np.resize([1, 5.5], 20), second_reference=3.0)
+    (path,) = export_rsmeval(test, checked(dev, {}), tmp_path / "rsm")
+    assert (config_of(path)["trim_min"], config_of(path)["trim_max"]) == (2, 11)
+
+
 @pytest.mark.parametrize(
     ("columns", "subgroups", "message"),
     [

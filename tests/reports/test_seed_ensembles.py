@@ -53,6 +53,17 @@ def test_the_score_is_a_point_of_the_prompts_own_range():
     assert list(mean.test.table["score"]) == [1.5] * 4
 
 
+def test_the_score_is_a_half_point_where_a_seed_has_half_points_and_no_range_is_given():
+    seeds = {"0": [0.0, 1.0, 2.0, 3.0], "1": [1.0, 1.0, 2.0, 2.5]}
+    runs = [
+        run(seed, table(score, ranges={}, score=score, second_reference=second))
+        for (seed, score), second in zip(seeds.items(), (3.0, 2.5), strict=True)
+    ]
+    (mean,) = seed_ensemble(runs)
+    assert list(mean.test.table["score"]) == [0.5, 1, 2, 3]
+    assert (mean.test.ranges, mean.test.inferred) == ({"1": HALVES}, {"1"})
+
+
 def test_essays_meet_by_prompt_and_id_and_keep_their_raters():
     raters = {"rater1": [0.0, 1, 1, np.nan], "rater2": [1.0, 1, 2, np.nan]}
     first = table([0.0, 1, 2, 3], **raters)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from sample_report import bare_report, full_report
 
+from aes_dynloss.reports.criteria import CRITERIA, Criterion, Rules
 from aes_dynloss.reports.flags import judge
 from aes_dynloss.reports.page import summary_sentences
 from aes_dynloss.reports.report_tables import MOST_ACROSS, light_table, light_words, prompt_light_table, worst_verdict
@@ -55,6 +56,46 @@ def test_groups_of_a_column_share_a_light_that_names_the_farthest():
     ((name, light),) = lights(found, ["1"])
     assert name.text == "SMD of a subgroup: L1"
     assert (light.mark, light.note) == ("flag", "2 of 4 groups; b \u22120.300")
+
+
+LEAST = Criterion("QWK of a subgroup", "at least", 0.7, "our board")
+MOST = Criterion("SMD of a subgroup", "at most", 0.1, "our board")
+
+
+@pytest.mark.parametrize(
+    ("name", "criterion", "values", "note"),
+    [
+        ("subgroup_qwk", LEAST, {"a": 0.65, "b": 0.3, "c": 0.9}, "2 of 3 groups; b 0.300"),
+        ("subgroup_qwk", LEAST, {"a": 0.9, "b": 0.75, "c": 0.8}, "3 of 3 groups; b 0.750"),
+        ("subgroup_smd", MOST, {"a": 0.2, "b": 0.3, "c": -0.9}, "2 of 3 groups; b 0.300"),
+        ("subgroup_smd", MOST, {"a": -0.9, "b": 0.05, "c": -0.2}, "3 of 3 groups; b 0.050"),
+    ],
+)
+def test_groups_of_a_column_share_a_light_that_names_the_worst(name, criterion, values, note):
+    found = [
+        replace(judge(name, value, criteria={name: criterion}), prompt="1", group=["L1", group])
+        for group, value in values.items()
+    ]
+    report = replace(report_of(found, ["1"]), rules=Rules({name: criterion}))
+    (((_, light),)) = light_table(report).rows
+    assert light.note == note
+
+
+@pytest.mark.parametrize(
+    ("criteria", "words"),
+    [
+        ({"subgroup_qwk": LEAST}, "Of subgroups, the lowest is named."),
+        ({"subgroup_smd": MOST}, "Of subgroups, the highest is named."),
+        ({"subgroup_smd": CRITERIA["subgroup_smd"]}, "Of subgroups, the farthest from 0 is named."),
+        (
+            {"subgroup_qwk": LEAST, "subgroup_dsm": CRITERIA["subgroup_dsm"]},
+            "Of subgroups, the lowest (QWK of a subgroup) or the farthest from 0 (DSM of a subgroup) is named.",
+        ),
+    ],
+)
+def test_which_subgroup_is_named_is_told(criteria, words):
+    found = [replace(judge(name, 0.0, criteria=criteria), prompt="1", group=["L1", "a"]) for name in criteria]
+    assert words in light_words(replace(report_of(found, ["1"]), rules=Rules(criteria)))
 
 
 def test_a_value_close_to_its_threshold_shows_its_side():

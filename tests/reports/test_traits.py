@@ -105,6 +105,13 @@ def test_scales_that_differ_have_no_common_error():
     assert build_report(table, ranges=spans, resamples=0).trait_means.mcrmse is None
 
 
+def test_a_prompts_range_over_traits_holds_the_score_points_of_each():
+    table = predictions(prompts="1", traits=("content", "style"))
+    table.loc[table["trait"] == "style", ["reference", "raw", "score"]] -= 0.5
+    spans = {"1/content": ScoreRange(1, 6), "1/style": ScoreRange(0.5, 5.5)}
+    assert build_report(table, ranges=spans, resamples=0).prompts["1"].range == ScoreRange(0.5, 6, 0.5)
+
+
 def test_how_traits_hang_together():
     table = predictions(traits=("content", "style"), prompts="1")
     found = report(table).trait_means.correlations

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from sample_report import bare_report, full_report
 
+from aes_dynloss.reports.criteria import Criterion, Rules
 from aes_dynloss.reports.flags import judge
 from aes_dynloss.reports.model import Floor
 from aes_dynloss.reports.page import report_page
@@ -105,3 +106,21 @@ def test_each_missed_criterion_is_named_once():
         "Before scores are used, look into what misses its criterion: QWK 0.500 (criterion: at least 0.70), SMD of a "
         "subgroup 0.300 on prompt 1, L1 a and 1 more (criterion: from -0.10 to 0.10)."
     )
+
+
+@pytest.mark.parametrize(
+    ("criterion", "values", "worst"),
+    [
+        (Criterion("QWK", "at least", 0.7), (0.65, 0.3), "0.300 on prompt 2"),
+        (Criterion("QWK", "at most", -1.0), (-0.9, 0.9, 0.8), "0.900 on prompt 2"),
+        (Criterion("QWK", "within", 0.1), (0.2, 0.3, -0.4), "-0.400 on prompt 3"),
+    ],
+)
+def test_the_worst_of_a_missed_criterion_is_named(criterion, values, worst):
+    criteria = {"qwk": criterion}
+    flags = [
+        replace(judge("qwk", value, f"prompt {prompt}", criteria), prompt=str(prompt))
+        for prompt, value in enumerate(values, start=1)
+    ]
+    said = next_step(replace(report(flags=flags), rules=Rules(criteria)))
+    assert f"look into what misses its criterion: QWK {worst} and {len(values) - 1} more (criterion: " in said

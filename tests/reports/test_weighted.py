@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,15 @@ def test_weights_of_one_give_the_report():
     assert [flag.verdict for flag in found.flags if flag.criterion == "qwk"] == [
         flag.verdict for flag in expected.flags if flag.criterion == "qwk"
     ]
+
+
+def test_a_small_group_cannot_be_computed_from_the_others():
+    table = predictions([1.0] * 90)
+    groups = np.where(np.arange(180) % 90 == 0, "z", table.table["group"])
+    report = build_weighted_report(replace(table, table=table.table.assign(group=groups)), "w", subgroups=["group"])
+    for entry in report.prompts.values():
+        assert list(entry.fairness.columns["group"].groups) == ["y"]
+    assert any("in z; no figure of them is told" in note and "x is withheld too" in note for note in report.notes)
 
 
 def test_nothing_without_weights_is_told(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 
 from aes_dynloss.essays.scoring.score import score_essays
 
-KILLS = int(os.environ.get("AES_DYNLOSS_KILLS", "50"))
+KILLS = 50
 
 
 def kill_at(step: int) -> None:

@@ -8,7 +8,15 @@ import pytest
 from facts import facts
 
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.tables.score_range import ScoreRange, infer_range, parse_range, parse_ranges, read_ranges, widened
+from aes_dynloss.tables.score_range import (
+    ScoreRange,
+    infer_range,
+    parse_range,
+    parse_ranges,
+    read_ranges,
+    spanning,
+    widened,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +102,24 @@ def test_scores_that_tell_no_range():
 def test_widened_ranges_span_both():
     found = widened({"1": ScoreRange(2, 4), "2": ScoreRange(0, 3)}, {"1": ScoreRange(1, 3), "3": ScoreRange(0, 9)})
     assert found == {"1": ScoreRange(1, 4), "2": ScoreRange(0, 3)}
+    assert widened({"1": ScoreRange(1, 6)}, {"1": ScoreRange(1.5, 5.5, 0.5)}) == {"1": ScoreRange(1, 6, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ([ScoreRange(1, 5.5, 0.5), ScoreRange(1, 6)], ScoreRange(1, 6, 0.5)),
+        ([ScoreRange(0.5, 2, 0.5), ScoreRange(0.4, 2, 0.2)], ScoreRange(0.4, 2, 0.1)),
+        ([ScoreRange(0.25, 2, 0.25), ScoreRange(0.2, 2, 0.2)], ScoreRange(0.2, 2, 0.05)),
+        ([ScoreRange(0, 3), ScoreRange(0.5, 4.5)], ScoreRange(0, 4.5, 0.5)),
+        ([ScoreRange(0, 1, 1 / 3), ScoreRange(0, 1, 0.5)], ScoreRange(0, 1, 1 / 6)),
+        ([ScoreRange(0, 2**0.5, 2**0.5 / 10)] * 2, ScoreRange(0, 2**0.5, 2**0.5 / 10)),
+    ],
+)
+def test_a_range_that_spans_others_holds_all_their_score_points(ranges, expected):
+    found = spanning(ranges)
+    assert (found.low, found.high, found.step) == pytest.approx((expected.low, expected.high, expected.step), rel=1e-12)
+    assert all(found.is_score_point(one.points).all() for one in ranges)
 
 
 def test_one_range_a_prompt():

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+from decimal import Decimal
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aes_dynloss.tables.cells import (
     CellError,
+    group_value,
     id_value,
     nearest,
     number_value,
@@ -35,6 +39,18 @@ def test_missing_columns():
     for read in (id_value, text_value, number_value, optional_number):
         with pytest.raises(CellError, match="there is no 'x'; found none"):
             read({}, "x")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, Decimal("Infinity")])
+def test_an_infinite_number_names_no_group(value):
+    with pytest.raises(CellError, match=r"^x is .*[Ii]nf.*; expected the name of a group\."):
+        group_value({"x": value}, "x")
+
+
+def test_groups_are_named_by_text_and_by_numbers():
+    values = [" a ", "inf", 7, 7.0, Decimal(7), 7.5, 1e300, None, math.nan, ""]
+    named = ["a", "inf", "7", "7", "7", "7.5", str(int(1e300)), None, None, None]
+    assert [group_value({"x": value}, "x") for value in values] == named
 
 
 def test_nearest():

@@ -34,6 +34,24 @@ def test_tables_come_back_digit_for_digit(tmp_path, suffix, rows):
     assert [float(cell) for cell in found["raw"]] == [value for _, value in rows]
 
 
+LINE_ENDS = ["a\rb", "\r", "a\r\nb", "\r\n", "a\nb\n", 'say "so"\r, twice', ",", '"', "a\r", "\rb", "plain"]
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_SUFFIXES)
+def test_texts_come_back_with_their_line_ends_quotes_and_commas(tmp_path, suffix):
+    texts = [f"({text})" for text in LINE_ENDS]
+    write_table(pd.DataFrame({"name": texts, "a\rb": texts, "score": None}), tmp_path / f"t{suffix}")
+    found = read_cells(tmp_path / f"t{suffix}")
+    assert {name: list(found[name]) for name in found} == {"name": texts, "a\rb": texts, "score": [None] * len(texts)}
+
+
+def test_rows_of_csv_end_by_a_line_feed_alone(tmp_path):
+    write_table(
+        pd.DataFrame({"essay_id": ["1", "2"], "text": ["plain", "a\r\n"], "raw": [0.1, None]}), tmp_path / "t.csv"
+    )
+    assert (tmp_path / "t.csv").read_bytes() == b'essay_id,text,raw\n1,plain,0.1\n2,"a\r\n",\n'
+
+
 @pytest.mark.parametrize("suffix", [*WRITTEN_SUFFIXES, ".CSV"])
 def test_blanks_stay_blank_and_text_stays_text(tmp_path, suffix):
     table = pd.DataFrame({"essay_id": ["007", "NA", "nan", "1e5"], "reference": [1.0, math.nan, 3.0, 4.5]})

@@ -99,5 +99,6 @@ def test_all_faults_at_once_and_each_once():
 
 
 def test_a_word_where_a_weight_is_meant():
-    with pytest.raises(ConfigError, match=r"terms.mse: input should be 'rest', found 'rets'"):
+    asked = r"a valid number, unable to parse string as a number, or 'rest', or a valid dictionary or object .*"
+    with pytest.raises(ConfigError, match=rf"1 fault:\n  terms.mse: input should be {asked}, found 'rets'$"):
         validate(LossConfig, {"terms": {"mse": "rets", "mae": 1}}, "f.yaml")

@@ -159,6 +159,30 @@ def test_of_two_equal_best_measures_the_earlier_checkpoint_is_kept(tmp_path):
     assert_same_weights(trained_state(student), weights[1])
 
 
+def test_the_last_weights_are_kept_where_that_is_asked_for(tmp_path):
+    """However good earlier ones were, and without an end before its time."""
+    config, student = settings(patience=1), ToyStudent()
+    measures, weights = iter([0.5, 0.4, 0.3]), []
+
+    def measure():
+        weights.append(trained_state(student))
+        return {"good": next(measures)}
+
+    context = RunContext(build_accelerator(config), config, tmp_path, measure, "good", keep="last")
+    result = fit(context, student, ToyExamples(37), *LossConfig(terms={"mse": 1.0}).build())
+    assert (result.best_measure, result.best_step, result.stopped_early) == (0.3, 21, False)
+    assert_same_weights(trained_state(student), weights[2])
+
+
+def test_a_run_that_has_ended_holds_neither_student_nor_optimiser(tmp_path):
+    """Cross-fitting trains many, one after the other, in one process."""
+    config, student = settings(), ToyStudent()
+    accelerator = build_accelerator(config)
+    context = RunContext(accelerator, config, tmp_path, lambda: {"good": 0.0}, "good")
+    fit(context, student, ToyExamples(37), *LossConfig(terms={"mse": 1.0}).build())
+    assert (accelerator._models, accelerator._optimizers) == ([], [])
+
+
 def test_patience(tmp_path):
     changed = {"head_learning_rate": 0.5, "learning_rate": 0.5, "decay": "constant"}
     patient = toy_fit(tmp_path / "patient", epochs=12, **changed)

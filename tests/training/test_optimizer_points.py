@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from toy_runs import assert_same_weights, settings, toy_fit
@@ -13,6 +15,7 @@ from aes_dynloss.teaching.unrolling.objective import Objective
 from aes_dynloss.teaching.unrolling.unroll import unroll
 from aes_dynloss.training.accelerator import AccelerateProcesses, build_accelerator
 from aes_dynloss.training.batching import steps_left, total_steps
+from aes_dynloss.training.config import TrainingConfig
 from aes_dynloss.training.optimization import build_optimizer, build_rule, build_scheduler, read_point, write_point
 from aes_dynloss.training.problem import measure_plan, step_plan
 from aes_dynloss.training.run_folder import CHECKPOINT
@@ -170,7 +173,7 @@ def test_unroll_takes_the_steps_of_fit(tmp_path, name, dropout):
     objective = Objective(live, Mixture(list(TERMS)), AccelerateProcesses(accelerator))
     rule, total = build_rule(live, config), total_steps(train, config)
     steps = enumerate(steps_left(train, config, taken=0))
-    plans = [step_plan(accelerator, train, step, number, total, config) for number, step in steps]
+    plans = [step_plan(accelerator, train, step, number, total, config, over_batch=True) for number, step in steps]
     phi, losses = torch.tensor(list(TERMS.values())), []
     trajectory = unroll(
         objective, rule, rule.start(live.weights()), plans, lambda: phi,
@@ -195,11 +198,36 @@ def test_a_plan_reads_what_it_should(accelerator):
     """Rows in micro-batches, the whole count, the factor of its step."""
     examples, config = ToyExamples(9), settings(micro_batch_size=2, warmup=0.5, epochs=1)
     step = next(steps_left(examples, config, taken=0))
-    plan = step_plan(accelerator, examples, step, 0, 4, config)
+    plan = step_plan(accelerator, examples, step, 0, 4, config, over_batch=False)
     assert sorted(plan.index.tolist()) == sorted(step.rows.tolist())
     assert [len(batch) for batch in plan.batches] == [2, 2, 1]
     assert plan.count == 5
     assert plan.factor == pytest.approx(1 / 3)
     assert plan.random is None
-    whole = measure_plan(accelerator, examples, torch.arange(9).numpy(), settings())
+    whole = measure_plan(accelerator, examples, torch.arange(9).numpy(), settings(), over_batch=False)
     assert (len(whole.batches), whole.count, whole.factor) == (1, 9, 1.0)
+
+
+class OnAnyDevice(list):
+    """Rows as a batch."""
+
+    def to(self, device):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("device", "over_batch", "asked", "packs"),
+    [
+        ("cpu", False, {}, [2, 2, 2, 2, 1]),
+        ("cpu", True, {}, [8, 1]),
+        ("cuda", False, {}, [8, 1]),
+        ("cpu", False, {"micro_batch_tokens": 16384}, [8, 1]),
+        ("cpu", False, {"micro_batch_tokens": None}, [9]),
+    ],
+)
+def test_what_goes_forwards_at_once(device, over_batch, asked, packs):
+    """On a CPU less, unless a loss of the whole batch would go forwards twice; or as the configuration says."""
+    examples = SimpleNamespace(lengths=np.full(9, 2048), sequences=np.ones(9, dtype=np.int64), batch=OnAnyDevice)
+    there = SimpleNamespace(process_index=0, num_processes=1, device=SimpleNamespace(type=device))
+    plan = measure_plan(there, examples, np.arange(9), TrainingConfig(**asked), over_batch=over_batch)
+    assert [len(rows) for rows in plan.batches] == packs

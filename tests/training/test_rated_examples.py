@@ -205,6 +205,20 @@ class TestGoldLossCorrection:
         assert_same_weights(again, begun)
         assert (cheap, everybody) == ({1, 2, 3, 4}, {0, 1, 2, 3, 4})
 
+    @pytest.mark.parametrize(("chosen", "kept"), [({}, "last"), ({"first_student": "best"}, "best")])
+    def test_the_first_student_tells_at_its_end_or_at_its_best(self, tmp_path, monkeypatch, chosen, kept):
+        """The second is always the best on dev."""
+        seen, fit = [], run.fit
+
+        def record(context, *rest):
+            seen.append(context.keep)
+            return fit(context, *rest)
+
+        monkeypatch.setattr(loss_setup, "fit", record)
+        monkeypatch.setattr(run, "fit", record)
+        rated_run(tmp_path / "run", teacher=GLC | chosen, student=self.student(), train=self.train(), epochs=1)
+        assert seen == [kept, "best"]
+
     @pytest.mark.parametrize("measure", [1, 2, 3, 4, 5, 6])
     def test_a_run_that_stopped_goes_on_exactly(self, tmp_path, measure):
         """In the first stage at 1 to 3, before the second has a checkpoint at 4, in it at 5 and 6."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import killed_teacher_run
+import numpy as np
 import pytest
 import torch
 from toy_runs import Stopped, assert_same_weights, stops_at_measure
@@ -15,6 +16,8 @@ from toy_student import ToyStudent
 from toy_taught import network_fit, replaying, same_teachers
 
 from aes_dynloss.teaching.teachers.dln import CoordinateFeedForward
+from aes_dynloss.training import window_update
+from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_folder import CHECKPOINT, METRICS
 
 pytestmark = pytest.mark.slow
@@ -91,6 +94,23 @@ def test_windows_close_where_the_student_is_measured(tmp_path):
     assert run.checkpoint["teacher"]["windows"] == len(run.lines)
 
 
+def test_a_measure_is_of_whole_units(tmp_path, monkeypatch):
+    """Scores of several traits of one essay: `dev_batch` counts essays, whose texts go forwards once."""
+    units = [np.arange(first, first + 3) for first in (0, 3, 6, 9)]
+    read, measure_on = [], BilevelProblem.measure_on
+
+    def recorded(problem, rows):
+        read.append(rows.tolist())
+        return measure_on(problem, rows)
+
+    monkeypatch.setattr(window_update, "members", lambda _: units)
+    monkeypatch.setattr(BilevelProblem, "measure_on", recorded)
+    network_fit(tmp_path, dln={"dev_batch": 2}, epochs=1)
+    whole = [unit.tolist() for unit in units]
+    assert read
+    assert all(len(rows) == 6 and rows[:3] in whole and rows[3:] in whole for rows in read)
+
+
 @pytest.mark.parametrize("how", [{}, SGD, SGD | {"momentum": 0.5}])
 def test_the_history_tells_when(tmp_path, how):
     run = network_fit(tmp_path, **how)
@@ -148,6 +168,7 @@ def test_the_share_of_windows_bettered(tmp_path):
 
 
 BLIND, DRIFT = "The teacher's answer hardly depends on the gradient", "All weights of the loss network drift as one"
+IDLE = "Rewriting the loss hardly moves the measure"
 
 
 def warned(caplog, folder, **how):
@@ -155,7 +176,7 @@ def warned(caplog, folder, **how):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         network_fit(folder, **how)
-    return [words for message in caplog.messages for words in (BLIND, DRIFT) if message.startswith(words)]
+    return [words for message in caplog.messages for words in (BLIND, DRIFT, IDLE) if message.startswith(words)]
 
 
 @pytest.mark.parametrize(
@@ -185,6 +206,27 @@ def test_weights_that_drift_as_one(tmp_path, caplog, monkeypatch, planted, learn
     monkeypatch.setattr(CoordinateFeedForward, "forward", drifting)
     dln = {"teacher": "feed_forward", "learning_rate": learning_rate, "step_size": step_size}
     assert warned(caplog, tmp_path, dln=dln) == expected
+
+
+EACH_STEP = {"window": 1, "teacher": "odd_lstm"}
+
+
+class TestATeacherThatMovesNothing:
+    """Steps of a length that rounding drowns: the measure rises as often as it falls."""
+
+    @pytest.mark.parametrize(("epochs", "expected"), [(3, [IDLE]), (2, [])], ids=["21 windows", "14 windows"])
+    def test_is_told_so(self, tmp_path, caplog, epochs, expected):
+        assert warned(caplog, tmp_path, epochs=epochs, dln=EACH_STEP | {"step_size": 1e-30}) == expected
+
+    def test_once_in_a_resumed_run_too(self, tmp_path, caplog):
+        how = {"evaluations": 2, "dln": EACH_STEP | {"step_size": 1e-30}}
+        with pytest.raises(Stopped):
+            warned(caplog, tmp_path, epochs=4, policy=stops_at_step(16), **how)
+        assert warned(caplog, tmp_path, epochs=4, resume=True, **how) == [IDLE]
+        assert warned(caplog, tmp_path / "whole", epochs=4, **how) == [IDLE]
+
+    def test_not_one_whose_steps_are_downhill_however_short(self, tmp_path, caplog):
+        assert warned(caplog, tmp_path, epochs=4, dln=EACH_STEP | {"step_size": 1e-6}) == []
 
 
 def test_exact_and_one_sided_nearly_agree(tmp_path):

@@ -22,6 +22,8 @@ def publish_arms(
 ) -> None:
     """Write predictions/GRID.ARM.parquet for each arm of a grid; a file that would be too large is said and left out.
 
+    Files GRID.ARM.parquet of arms that are none any more are removed.
+
     Args:
         root: The grid's folder, whose name is the grid's.
         arms: Runs of arms whose runs differ in their seeds, by the arm's name.
@@ -37,8 +39,9 @@ def publish_arms(
         other = files.setdefault(published_name(grid, arm), arm)
         if other != arm:
             raise ConfigError(f"Arms {other!r} and {arm!r} would both be {published_name(grid, arm)}. Rename one.")
+    own = published_name(grid, "").removesuffix(".parquet")  # GRID and a dot: files of others stay
     for path in folder.glob("*.parquet"):
-        if path.name not in files:  # of an arm that is none any more
+        if path.name.startswith(own) and path.name not in files:  # of an arm that is none any more
             path.unlink()
     for name, arm in files.items():
         try:

@@ -8,7 +8,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
+from aes_dynloss.essays.classical.left_out import Groups, Rows, by_parts
 
 Array = NDArray[np.float64]
-Rows = NDArray[np.bool_]
 
 # Chosen on dev of two folds of ASAP among the few settings that were tried.
 _SETTINGS: Mapping[str, Any] = {
@@ -31,8 +31,6 @@ _SETTINGS: Mapping[str, Any] = {
     "random_state": 0,
 }
 _LEAF_ESSAYS = 15  # fewer where there are fewer than ten times as many
-# Parts of the training essays that are predicted in turn by trees of the others.
-PARTS = 5
 _PLACES = ("feature", "left", "right")
 _VALUES = ("threshold", "value")
 
@@ -120,20 +118,23 @@ class BoostedTrees:
         return cls._of(arrays, 0.0, width)
 
     @classmethod
-    def cross_fitted(cls, numbers: Array, targets: Array, weights: Array | None = None) -> Array:
-        """Each training essay's prediction by trees of the other parts, (N,); essay i is in part i mod 5.
+    def cross_fitted(
+        cls, numbers: Array, targets: Array, weights: Array | None = None, groups: Groups | None = None
+    ) -> Array:
+        """Each training essay's prediction by trees of the other parts, (N,); see :func:`by_parts`.
 
         Args:
             numbers: (N, D), N at least 5.
             targets: (N,).
             weights: (N,) or None.
+            groups: Whose each essay is, (N,), or None.
         """
 
         def predict(rest: Rows) -> Array:
             trees = cls.fit(numbers[rest], targets[rest], None if weights is None else weights[rest])
             return trees.predict(numbers[~rest])
 
-        return by_parts(len(targets), predict)
+        return by_parts(len(targets), predict, groups)
 
     def predict(self, numbers: Array) -> Array:
         """Continuous predictions, (N,).
@@ -191,17 +192,3 @@ def _empty(trees: int, size: int) -> dict[str, Array]:
     places = np.broadcast_to(np.arange(size, dtype=np.float64), (trees, size))
     arrays = {name: np.zeros((trees, size)) for name in ("feature", *_VALUES)}
     return arrays | {"left": places.copy(), "right": places.copy()}
-
-
-def by_parts(count: int, predict: Callable[[Rows], Array]) -> Array:
-    """Each training essay's prediction by what was fitted to the other parts, (N,); essay i is in part i mod 5.
-
-    Args:
-        count: Number of essays, N, at least 5.
-        predict: Fits to the essays that it is given, of (N,), and predicts the others.
-    """
-    part = np.arange(count) % PARTS
-    left_out = np.empty(count)
-    for number in range(PARTS):
-        left_out[part == number] = predict(part != number)
-    return left_out

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.boosting import BoostedTrees, Rows, by_parts
+from aes_dynloss.essays.classical.boosting import BoostedTrees
+from aes_dynloss.essays.classical.left_out import Groups, Rows, by_parts
 
 if TYPE_CHECKING:
     from sklearn.ensemble import RandomForestRegressor
@@ -88,7 +89,12 @@ class WordForest:
 
     @classmethod
     def fit(
-        cls, texts: Sequence[str], numbers: Array, targets: Array, weights: Array | None = None
+        cls,
+        texts: Sequence[str],
+        numbers: Array,
+        targets: Array,
+        weights: Array | None = None,
+        groups: Groups | None = None,
     ) -> tuple[Self, Array]:
         """Grow trees on training texts of one prompt.
 
@@ -97,9 +103,11 @@ class WordForest:
             numbers: What was counted in each, (N, D).
             targets: Scores, (N,).
             weights: Of the texts, above 0, (N,); by default all 1.
+            groups: Whose each text is, (N,), or None.
 
         Returns:
-            The forest, and each training text's prediction by trees that did not see it, (N,).
+            The forest, and each training text's prediction by trees that did not see it, (N,), with weights none of its
+            group either.
 
         Example:
             >>> texts = [f"we rinse it {word}" for word in ("first", "with water") for _ in range(30)]
@@ -118,7 +126,7 @@ class WordForest:
             grown, _ = cls._grow([texts[row] for row in inside], numbers[inside], targets[inside], weights[inside])
             return grown.predict([texts[row] for row in outside], numbers[outside])
 
-        return forest, by_parts(len(texts), predict)
+        return forest, by_parts(len(texts), predict, groups)
 
     @classmethod
     def _grow(

@@ -290,7 +290,8 @@ class SplitConfig(ConfigModel):
     group: str | None = Field(
         default=None,
         description="Column of writer, class or school: with fractions or cross_fit, essays with one value stay in one "
-        "part. A blank is a group of its own.",
+        "part; those that data.trusted does not name are left out where others of the value are no train essays. A "
+        "blank is a group of its own.",
     )
     seed: int = Field(default=0, description="Seed of the fractions, of cross_fit and of the teacher's part.")
     teacher_dev_fraction: float = Field(

@@ -86,6 +86,7 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
         logger.warning("%s", message)
     if config.teacher_dev_fraction > 0:
         _set_teacher_apart(table, assigned, config, source)
+    _warn_of_left_out(config, [_leave_out_of_groups(table, assigned)])
     _warn_of_untrusted(table, assigned)
     tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
     may_lack_test = config.fractions is not None and config.fractions.test == 0
@@ -94,6 +95,28 @@ def split_essays(table: EssayTable, config: SplitConfig) -> Splits:
             counts = ", ".join(f"{other} {part.essay_count}" for other, part in tables.items())
             raise DataError(f"{source} leaves {name} without essays ({counts}). Only test may be empty, by fractions.")
     return Splits(**tables, leaks=_leaks(tables, "split"))
+
+
+def _leave_out_of_groups(table: EssayTable, assigned: list[str | None]) -> int:
+    """Leave out of train what is of a group in another part, which only trusted essays may be in; returns how many."""
+    placed = list(zip(table.groups or [None] * len(table), assigned, strict=True))
+    held_out = {group for group, part in placed if group is not None and part in {"dev", "test", "teacher_dev"}}
+    torn = [row for row, (group, part) in enumerate(placed) if part == "train" and group in held_out]
+    for row in torn:
+        assigned[row] = LEFT_OUT
+    ids = table.essay_ids
+    return len({ids[row] for row in torn})
+
+
+def _warn_of_left_out(config: SplitConfig, counts: Sequence[int]) -> None:
+    """Tell how many essays are left out for their group's sake; of several splits the fewest and the most."""
+    if any(counts):
+        logger.warning(
+            "data.split.group %s: %s essays that are not trusted are in no part, since others of their group are in "
+            "dev, test or teacher_dev.",
+            config.group,
+            " to ".join(str(count) for count in sorted({min(counts), max(counts)})),
+        )
 
 
 def _warn_of_untrusted(table: EssayTable, assigned: Sequence[str | None]) -> None:
@@ -216,7 +239,7 @@ def cross_fit_splits(table: EssayTable, config: SplitConfig, *, with_dev: bool) 
     """What each of ``data.split.cross_fit`` scorers is fitted to and scores, and what the model is fitted to.
 
     Test parts are alike in prompts and scores, or of whole groups. Where some essays are trusted, these are divided,
-    and the others are train throughout.
+    and the others are train throughout, or left out where others of their group are held out.
 
     Args:
         table: All essays.
@@ -245,7 +268,9 @@ def cross_fit_splits(table: EssayTable, config: SplitConfig, *, with_dev: bool) 
         what = "essays" if table.groups is None else f"groups ({config.group})"
         raise DataError(f"data.split.cross_fit {count}: the data hold too few {what} for so many parts. Lower it.")
     leaks = _leaks({f"part {name}": table.select(test) for name, test in zip(shares, tests, strict=True)}, "part")
-    *folds, whole = (_without(table, config, test, with_dev=with_dev) for test in (*tests, []))
+    splits, left_out = zip(*(_without(table, config, test, with_dev=with_dev) for test in (*tests, [])), strict=True)
+    _warn_of_left_out(config, left_out)
+    *folds, whole = splits
     return folds, replace(whole, leaks=leaks)
 
 
@@ -254,8 +279,8 @@ def fold_parts(folds: Sequence[Splits]) -> dict[str, EssayTable]:
     return {f"part {number}": fold.test for number, fold in enumerate(folds)}
 
 
-def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, with_dev: bool) -> Splits:
-    """All essays but those of test as train, and dev where it is wanted."""
+def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, with_dev: bool) -> tuple[Splits, int]:
+    """All essays but those of test as train, and dev where it is wanted; and how many are in no part."""
     held_out = set(test)
     assigned: list[str | None] = ["test" if row in held_out else "train" for row in range(len(table))]
     if with_dev:
@@ -264,8 +289,9 @@ def _without(table: EssayTable, config: SplitConfig, test: Sequence[int], *, wit
             assigned[row] = part
     if config.teacher_dev_fraction > 0:
         _set_teacher_apart(table, assigned, config, f"data.split.cross_fit {config.cross_fit}")
+    left_out = _leave_out_of_groups(table, assigned)
     tables = {name: table.select([row for row, part in enumerate(assigned) if part == name]) for name in SPLIT_NAMES}
-    return Splits(**tables, leaks=())
+    return Splits(**tables, leaks=()), left_out
 
 
 def set_apart(table: EssayTable, seed: str) -> tuple[EssayTable, EssayTable]:

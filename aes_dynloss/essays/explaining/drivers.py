@@ -17,10 +17,8 @@ from aes_dynloss.essays.explaining.shapley import of_function
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.protocol import Scorer
 from aes_dynloss.progress import Progress
+from aes_dynloss.reports.criteria import MIN_GROUP
 from aes_dynloss.reports.drivers import PARTS, Drivers, PromptDrivers, drivers_of
-
-# A subgroup with fewer of the essays that are looked at says nothing.
-FEWEST_OF_A_GROUP = 5
 
 
 def judged_drivers(scorer: Scorer, table: EssayTable, config: FinetuneConfig) -> Drivers | None:
@@ -57,7 +55,7 @@ def score_drivers(
     Args:
         scorer: The scorer.
         table: The essays; those with fewer than three sentences are left out.
-        subgroups: Columns of groups of writers.
+        subgroups: Columns of groups of writers, of which those with MIN_GROUP such essays or more are told.
         most: Essays of a prompt that are looked at, drawn at random.
         seed: Of the draw.
 
@@ -122,7 +120,7 @@ def _of_prompt(
         known = {
             name: drivers_of(parts[own], [features[place] for place in own])
             for name, own in sorted(places.items())
-            if len(own) >= FEWEST_OF_A_GROUP
+            if len(own) >= MIN_GROUP
         }
         if known:
             by_column[column] = known

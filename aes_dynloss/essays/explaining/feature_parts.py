@@ -13,8 +13,8 @@ from aes_dynloss.essays.classical.ridge import radial_kernel
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.explaining.reading import Reading
-from aes_dynloss.essays.explaining.shapley import of_function, of_products
-from aes_dynloss.essays.features.linguistic import LENGTH, NGRAMS, OWN, VECTOR, feature_names
+from aes_dynloss.essays.explaining.shapley import MOST_GROUPS, of_function, of_products
+from aes_dynloss.essays.features.linguistic import ALL_GROUPS, LENGTH, NGRAMS, OWN, VECTOR, feature_names
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.protocol import Scorer, own_numbers
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Groups = dict[str, NDArray[np.int64]]
+
+# What features that were registered, and columns, are called where they are one group.
+OWN_TOGETHER = "own features and columns"
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ def _of_head(scorer: EncoderScorer, essay: Reading, scale: str) -> FeatureParts 
             answers = head(rows)
             values = dict(zip(groups, (answers[1:] - answers[0]).tolist(), strict=True))
         else:
+            groups = _few(groups)
 
             def coalition(there: NDArray[np.bool_]) -> Array:
                 rows = torch.zeros(len(there), len(point), device=point.device)
@@ -161,6 +165,14 @@ def _column_groups(config: ModelConfig, vector: int, *, length: bool) -> Groups:
     sizes.append((OWN, len(config.own_features)))
     ends = np.cumsum([size for _, size in sizes])
     return {name: np.arange(end - size, end) for (name, size), end in zip(sizes, ends, strict=True) if size}
+
+
+def _few(groups: Groups) -> Groups:
+    """The groups; where all choices of them would be too many, the user's own are one."""
+    if len(groups) <= MOST_GROUPS:
+        return groups
+    few = {name: at for name, at in groups.items() if name in {VECTOR, LENGTH, *ALL_GROUPS}}
+    return few | {OWN_TOGETHER: np.concatenate([at for name, at in groups.items() if name not in few])}
 
 
 def ordered(parts: FeatureParts) -> Sequence[tuple[str, float]]:

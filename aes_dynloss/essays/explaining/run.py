@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +53,7 @@ def explain_to_file(
     sealing: AbstractContextManager[None],
     resume: bool = False,
     force: bool = False,
+    begin: Callable[[], None] | None = None,
     seen: Seen | None = None,
     finish: Callable[[], None] | None = None,
 ) -> int:
@@ -65,7 +67,9 @@ def explain_to_file(
         model_digest: Of the model's config.json.
         sealing: Is entered when the file is to appear, and seals what there is when it has.
         resume: Go on with a run that was stopped, with the same model and options.
-        force: Begin anew where one was stopped.
+        force: Begin anew where one was stopped, and replace the file; neither goes before the first essay is explained.
+        begin: Is called when the first essay that was not explained before is, or there is none: what an earlier run
+            left can go. Essays that were explained before have been told of.
         seen: Is told of each essay before its line is kept.
         finish: Is called when all are explained, before the file appears.
 
@@ -73,22 +77,32 @@ def explain_to_file(
         How many essays there are.
 
     Raises:
-        ConfigError: A run was stopped and is neither to go on nor to begin anew, or had another model or options.
+        ConfigError: The file is there, or a run was stopped, and it is neither to go on nor to begin anew; or it had
+            another model or options; or another process writes the file.
         DataError: It had other essays, what is left of it is damaged, or an essay cannot be scored.
     """
     part, settings = partial_file(path), {"model": model_digest, **{name: _plain(one) for name, one in options.items()}}
     told = seen or (lambda *_: None)
-    with _alone(path), _opened(part, settings, resume=resume, force=force) as file:
-        rows = list(_rows(file, part))
-        for number, row in enumerate(rows):
-            told(number, row[_LINE], None)
-        if rows:
-            logger.info("Going on behind %d essays that are explained already.", len(rows))
-        count, done = len(rows), [row[_DIGEST] for row in rows]
-        del rows
-        stream = _Essays(essays)
+    with _alone(path), ExitStack() as opened:
+        if path.exists() and not (resume or force):
+            raise ConfigError(f"{path} is there already. Choose another place, or give --force.")
+        file: IO[bytes] | None = None
+        done: list[str] = []
+        if _is_started(part, resume=resume, force=force):
+            file = opened.enter_context(_reopened(part, settings))
+            for number, row in enumerate(_rows(file, part)):
+                told(number, row[_LINE], None)
+                done.append(row[_DIGEST])
+            if done:
+                logger.info("Going on behind %d essays that are explained already.", len(done))
+        stream, count = _Essays(essays), len(done)
         explained = explain_essays(scorer, stream, done=done, **options)
-        for one in Progress(explained, desc="explain", unit="essay", initial=count):
+        first = [*islice(explained, 1)]  # by now what is wrong with model, options and INPUT has been told
+        if file is None:
+            file = opened.enter_context(_begun(part, settings))
+        if begin is not None:
+            begin()
+        for one in Progress(chain(first, explained), desc="explain", unit="essay", initial=count):
             line = one.to_dict()
             told(count, line, one)
             row = {_DIGEST: stream.digest, _LINE: line}
@@ -135,17 +149,20 @@ def explain_to_folder(
         How many essays there are; None where all was there, so that nothing was left to do.
 
     Raises:
-        ConfigError, DataError: As :func:`explain_to_file` does; or there is an earlier run.
+        ConfigError, DataError: As :func:`explain_to_file` does.
     """
     if resume and is_explained(folder / LINES):
         return None
-    if (folder / LINES).exists() and not resume:
-        if not force:
-            raise ConfigError(f"{folder / LINES} is there already. Choose another --output-dir, or give --force.")
-        for path in (provenance_path(folder), folder / LINES, folder / INDEX, *(folder / PAGES).glob("[0-9]*.html")):
-            path.unlink(missing_ok=True)
     rows: list[IndexRow] = []
     about = {"Model": model}
+
+    def begin() -> None:
+        explained = {folder / row.file for row in rows}
+        # Of files beside the explanations, such as of a check, the same provenance tells.
+        replaced = [provenance_path(folder), folder / LINES] if (folder / LINES).exists() else []
+        left = [page for page in (folder / PAGES).glob(f"{'[0-9]' * 5}*.html") if page not in explained]
+        for path in (*replaced, folder / INDEX, *left):
+            path.unlink(missing_ok=True)
 
     def seen(number: int, line: Line, explained: Explanation | None) -> None:
         rows.append(IndexRow.of(line, f"{PAGES}/{number + 1:05d}.html"))
@@ -161,6 +178,7 @@ def explain_to_folder(
         sealing=sealed(made, folder, names=(LINES, INDEX, PAGES)),
         resume=resume,
         force=force,
+        begin=begin,
         seen=seen,
         finish=lambda: write_page(index_page(rows, about), folder / INDEX),
     )
@@ -199,22 +217,34 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # before it is free: afterwards the file may be another process's
+            Path(lock.lock_file).unlink()
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _opened(part: Path, settings: Mapping[str, Any], *, resume: bool, force: bool) -> IO[bytes]:
-    """The file of lines so far, read up to its settings; a new one where there is nothing to go on with."""
-    started = part.exists() and part.read_bytes()[:1_000_000].count(b"\n") > 0
-    if started and not (resume or force):
+def _is_started(part: Path, *, resume: bool, force: bool) -> bool:
+    """Whether there is a run to go on with; one that is neither to go on nor to begin anew is refused."""
+    if force or not part.exists():
+        return False
+    with part.open("rb") as file:
+        started = file.readline().endswith(b"\n")
+    if started and not resume:
         raise ConfigError(
             f"{part} holds essays of a run that was stopped. Go on with it by --resume, or begin again with --force."
         )
-    if not started or force:
-        file = part.open("w+b")
-        file.write(json.dumps(settings).encode() + b"\n")
-        file.flush()
-        return file
+    return started
+
+
+def _begun(part: Path, settings: Mapping[str, Any]) -> IO[bytes]:
+    """A new file of lines, with its settings."""
+    file = part.open("w+b")
+    file.write(json.dumps(settings).encode() + b"\n")
+    file.flush()
+    return file
+
+
+def _reopened(part: Path, settings: Mapping[str, Any]) -> IO[bytes]:
+    """The file of lines so far, read up to its settings."""
     file = part.open("r+b")
     try:
         before = json.loads(file.readline())

@@ -23,7 +23,8 @@ from aes_dynloss.parts import Parts
 
 _PLACEHOLDER = re.compile(r"@[A-Z]+\d*")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”)]*(?=\s|$)|\n+")
+# From the first mark of a run alone, or a long run would take the square of its length.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”)]*(?=\s|$)|\n+")
 _PARAGRAPH_END = re.compile(r"\n+|\s{4,}")
 _VOWELS = re.compile(r"[aeiouy]+")
 _MARKS: Mapping[str, str] = {

@@ -7,7 +7,7 @@ is read or scored again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -343,7 +343,8 @@ def fit_on(
         rule: none, rescale or cut_points.
         prompts: The model's prompts.
         probabilities: Whether the model's head gives probabilities, by which it knows how sure it is.
-        predicted: The model's own predictions by part: the table may hold none of the essays of test and train.
+        predicted: The model's own predictions by part: the table may hold none of the essays of test (of dev, where
+            there is no test) and train.
 
     Raises:
         DataError: The table does not serve.
@@ -404,7 +405,7 @@ def new_report(
         fitted_on: What that was fitted on, in words.
         cross_fitted: Whether the essays of dev are among those of test.
     """
-    judged = "test" if "test" in predictions else "dev"
+    judged = _judged_part(predictions)
     groups = next((entry.fairness.columns for entry in by_scale(before).prompts.values() if entry.fairness), {})
     report = build_report(
         predictions[judged],
@@ -426,6 +427,11 @@ def new_report(
         robustness=before.robustness,
         notes=[*report.notes, *known, *post_processing_notes(calibration.postprocessing, fitted_on)],
     )
+
+
+def _judged_part(predictions: Collection[str]) -> str:
+    """The part whose essays a run's figures are of, of those that it has predicted."""
+    return "test" if "test" in predictions else "dev"
 
 
 def _read_given(
@@ -454,7 +460,8 @@ def _read_given(
     if "prompt_id" not in columns:
         given = replace(given, table=given.table.assign(prompt_id=next(iter(prompts))))
     _check_given(given.table, path.name, prompts)
-    for part, what in (("test", "the essays of the run's figures"), (OUT_OF_FOLD, "those that the model learned from")):
+    judged = _judged_part(predicted)
+    for part, what in ((judged, "the essays of the run's figures"), (OUT_OF_FOLD, "those that the model learned from")):
         if part in predicted:
             own = replace(given, table=predicted[part])
             refuse_shared_essays(own, given, f"--on {path.name}, {what}: ", fitted_on="it")

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.classical.boosting import PARTS, BoostedTrees
+from aes_dynloss.essays.classical.boosting import BoostedTrees
 from aes_dynloss.essays.classical.forest import LEAST_EXAMPLES as LEAST_OF_FOREST
 from aes_dynloss.essays.classical.forest import WordForest
+from aes_dynloss.essays.classical.left_out import PARTS, Groups
 from aes_dynloss.essays.classical.ridge import LEAST_EXAMPLES
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.classical.transfer import LEAST_OF_SOURCE
@@ -82,15 +83,16 @@ class ClassicalRun:
         """
         del folder, resume
         train = self._parts["train"]
-        texts, targets, weights = train.values("text"), train.scores, train.weights
+        texts, targets, weights, groups = train.values("text"), train.scores, train.weights, train.groups
         numbers = self.numbers("train")
         left_out = np.empty(len(train))
         for alike in self._alike():
             first = self._rows[alike[0]]
             weighted = None if weights is None else weights[first]
+            grouped = None if groups is None else [groups[row] for row in first]
             essays = [texts[row] for row in first]
             of_each = [targets[self._rows[prompt]] for prompt in alike]
-            fits = self._fit_prompts(essays, numbers[first], of_each, weighted)
+            fits = self._fit_prompts(essays, numbers[first], of_each, weighted, grouped)
             for prompt, (model, left) in zip(alike, fits, strict=True):
                 rows = self._rows[prompt]
                 self._scales[prompt] = numbers[first, 1:].mean(0), numbers[first, 1:].std(0)
@@ -137,16 +139,21 @@ class ClassicalRun:
         return list(groups.values())
 
     def _fit_prompts(
-        self, texts: list[str], numbers: Array, targets: Sequence[Array], weights: Array | None
+        self,
+        texts: list[str],
+        numbers: Array,
+        targets: Sequence[Array],
+        weights: Array | None,
+        groups: Groups | None,
     ) -> list[tuple[PromptModel, Array]]:
         """The models of a prompt's traits, and their predictions of each training essay without it."""
         if self.scorer.config.kind == "boosting":
             return [
-                (BoostedTrees.fit(numbers, one, weights), BoostedTrees.cross_fitted(numbers, one, weights))
+                (BoostedTrees.fit(numbers, one, weights), BoostedTrees.cross_fitted(numbers, one, weights, groups))
                 for one in targets
             ]
         if self.scorer.config.kind == "forest":
-            return [WordForest.fit(texts, numbers, one, weights) for one in targets]
+            return [WordForest.fit(texts, numbers, one, weights, groups) for one in targets]
         kernel = self.scorer.config.solver == "kernel_ridge"
         return [
             *TextRegression.fit_all(texts, numbers, targets, weights, own=len(self.scorer.own_features), kernel=kernel)

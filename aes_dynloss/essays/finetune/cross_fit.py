@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, set_apart
@@ -129,6 +130,7 @@ def _scored(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The test part's table of predictions with floors' scores beside, and what its post-processing was fitted on."""
     parts = Parts.of(splits, config)
+    set_seed(config.training.seed)  # whatever was drawn before, which in a resumed run is not the same
     fitting = build_fitting(accelerator, config, prompts, parts, start)
     predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
     table = prediction_table(fitting.scorer, splits.test, predicted["test"], config.data.subgroups)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.classical.left_out import parts_of
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt, trait_numbers, traits_of
 from aes_dynloss.essays.data.ratings import rater_names
 from aes_dynloss.essays.finetune.config import FinetuneConfig
@@ -186,15 +187,15 @@ class EncoderRun:
     def _cross_fitted(
         self, untrained: ScoringModel, train: EssayExamples, dev: EssayExamples, folder: Path, *, resume: bool
     ) -> Tensor:
-        """Outputs for train examples, (N, D), each of a head trained without its part; essay i is in part i mod K.
+        """Outputs for train examples, (N, D), each of a head trained without its part.
 
         What is done of a part is kept in a folder of the run until the run is complete.
         """
         count = self._config.model.cross_fit or 0
         essays = np.arange(len(train)) if train.units is None else np.unique(train.units, return_inverse=True)[1]
-        part = essays % count
+        part = parts_of(essays, count, self._parts["train"].groups, self._parts["train"].answered)
         outputs: dict[int, Tensor] = {}
-        for number in range(count):
+        for number in np.unique(part).tolist():
             kept = folder / str(number) / "outputs.npy"
             if not (resume and kept.exists()):
                 logger.info("Head %d of %d for predictions of train essays.", number + 1, count)
@@ -211,7 +212,8 @@ class EncoderRun:
                         np.save(file, answers.numpy())
                 self._accelerator.wait_for_everyone()
             outputs[number] = torch.from_numpy(np.load(kept))
-        whole = torch.empty((len(train), outputs[0].shape[1]), dtype=outputs[0].dtype)
+        first = next(iter(outputs.values()))
+        whole = torch.empty((len(train), first.shape[1]), dtype=first.dtype)
         for number, answers in outputs.items():
             whole[torch.from_numpy(part == number)] = answers
         return whole

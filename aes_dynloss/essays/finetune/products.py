@@ -387,12 +387,17 @@ def write_products(
     manifest = read_mapping(folder / MANIFEST) | {"predictions": predictions_hashes(folder, predictions)}
     card = model_card(config, scorer.prompts, report, scorer.postprocessing, fitted_on, manifest, scorer.sources)
     scorer.save_pretrained(folder / MODEL, card=card)
+    write_json(folder / MANIFEST, manifest)
+    write_run_report(config, report, folder, folder.absolute().name, manifest)
+    remove_what_resumes(folder)
+
+
+def remove_what_resumes(folder: Path) -> None:
+    """Remove from a complete run what an unfinished one would go on from."""
     for name in (CHECKPOINT, TEACHING_CHECKPOINT):
         (folder / name).unlink(missing_ok=True)
     for name in (CROSS_FIT, FOLDS, FIRST_STAGE, STATES):
         shutil.rmtree(folder / name, ignore_errors=True)
-    write_json(folder / MANIFEST, manifest)
-    write_run_report(config, report, folder, folder.absolute().name, manifest)
 
 
 def cross_fit_note(parts: int) -> str:

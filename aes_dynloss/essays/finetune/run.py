@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
@@ -36,6 +37,7 @@ from aes_dynloss.essays.finetune.products import (
     cross_fit_note,
     prediction_table,
     record_manifest,
+    remove_what_resumes,
     transfer_notes,
     write_products,
 )
@@ -99,6 +101,8 @@ def run_finetuning(
     with run_folder(accelerator, output_dir, values, PRODUCTS, **hold) as complete:
         if complete:
             check_kept(config, output_dir)
+            if accelerator.is_main_process:  # it may have been killed in the midst of that
+                remove_what_resumes(output_dir)
             logger.info("The run in %s is complete; nothing is left to do.", output_dir)
         else:
             _run(accelerator, config, output_dir, explainer, resume=resume)
@@ -136,6 +140,7 @@ def _run(
         held_out = cross_fitted(accelerator, config, prompts, folds, start, folder, resume=resume)
         floors = held_out.floors
         notes.append(cross_fit_note(len(folds)))
+        set_seed(config.training.seed)  # whatever was drawn for the parts, of which a resumed run does not fit all anew
     predicted = fit_scorer(fitting, config, parts, folder, resume=resume)
     scorer = fitting.scorer
     fitted_on = OUT_OF_FOLD if post_processed_on(predicted) == "train" else "dev"

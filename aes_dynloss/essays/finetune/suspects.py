@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from aes_dynloss.essays.data.essay_table import EssayTable
 
 SUSPECTS = "suspects.csv"
-# Where no essay is trusted, a weight is told beside one that so many of all essays do not reach.
+# Where no trusted essay has a weight, one is told beside one that so many of all essays do not reach.
 _QUANTILE = 0.9
 
 
@@ -38,8 +38,9 @@ def believed_ratings(part: EssayTable, raw: NDArray[np.float64], weights: NDArra
     """
     trusted = np.zeros(len(part), dtype=bool) if part.trusted is None else part.trusted
     known = np.isfinite(weights)
-    judged = weights[known & trusted] if (known & trusted).any() else weights[known]
-    unit = np.quantile(judged, 0.5 if trusted.any() else _QUANTILE) if len(judged) else 1.0
+    beside = known & trusted
+    judged, quantile = (weights[beside], 0.5) if beside.any() else (weights[known], _QUANTILE)
+    unit = np.quantile(judged, quantile) if len(judged) else 1.0
     relative = np.where(known, np.clip(weights / max(float(unit), np.finfo(np.float64).tiny), 0.0, 1.0), 1.0)
     scores, prompts = part.scores, pd.Series(part.values("prompt_id"))
     spread = pd.Series(scores).groupby(prompts.to_numpy()).transform(lambda own: own.std(ddof=0)).to_numpy()

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from aes_dynloss.configfile import dump_yaml, validate, with_value
-from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.errors import AesDynlossError, ConfigError, TrainingError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.finetune.calibration import read_inner
 from aes_dynloss.essays.finetune.config import FinetuneConfig
@@ -45,6 +45,8 @@ from aes_dynloss.training.run_folder import CONFIG
 logger = logging.getLogger(__name__)
 
 TRIALS, TABLE, FEATURES = "trials", "trials.csv", "features"
+# What a trial may set of data, with what is in it: all else may change which essays it is judged on, or their scores.
+_OF_TRAINING = ("data.augmentation.", "data.balance.", "data.trusted_weight.")
 _ALL = ""  # the only part of essays that are not cross-fitted
 
 Changes = Mapping[str, Any]
@@ -170,8 +172,10 @@ def tune(
         say: Called with each trial that is done.
 
     Raises:
+        ConfigError: A setting would divide the essays otherwise than the others do.
         AesDynlossError: No setting could be tried; the message is the first one's.
     """
+    _refuse_other_parts(settings)
     trials: list[Trial] = []
     fault: AesDynlossError | None = None
     for name, changes in settings.items():
@@ -180,6 +184,9 @@ def tune(
             continue
         try:
             trials.append(_tried(values, name, changes, folder))
+        except TrainingError as error:  # it diverges, and would again
+            fault = fault or error
+            trials.append(Trial(name, changes, note=str(error)))
         except AesDynlossError as error:
             if (folder / TRIALS / name / CONFIG).exists():  # begun: with other essays or keys, or in another process
                 raise
@@ -199,6 +206,17 @@ def tune(
     shutil.rmtree(folder / MODEL, ignore_errors=True)
     shutil.copytree(folder / TRIALS / winner.name / MODEL, folder / MODEL)
     return Tuned(trials, winner, report)
+
+
+def _refuse_other_parts(settings: Mapping[str, Changes]) -> None:
+    """Refuse trials of other essays or other parts: figures could not be compared, nor parts be put together."""
+    for name, changes in settings.items():
+        for key in changes:
+            if f"{key}.".startswith("data.") and not f"{key}.".startswith(_OF_TRAINING):
+                raise ConfigError(
+                    f"Trial {name} sets {key}, yet trials are compared on the same essays in the same parts. Set it "
+                    f"for all of them, in INPUT or as {key}=VALUE behind it."
+                )
 
 
 def _configuration(values: Mapping[str, Any], changes: Changes) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Int8Linear(nn.Module):
         codes = torch.addcmul(self.shift + 0.5, x, self.gain).clamp_(0, 255).to(torch.uint8)
         kernel = self._kernel()
         if kernel is None:
-            return functional.linear(codes.float() - _MIDDLE, self.codes.float()) * self.scale + self.bias
+            with torch.autocast(x.device.type, enabled=False):  # sums of whole numbers, which bf16 would round
+                return functional.linear(codes.float() - _MIDDLE, self.codes.float()) * self.scale + self.bias
         zeros = torch.zeros(len(self.scale), dtype=torch.int32)
         weights = (kernel, self.scale, zeros, self.bias)
         output: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")

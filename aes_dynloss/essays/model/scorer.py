@@ -213,7 +213,8 @@ class EncoderScorer:
         if self.strings:
             values = string_values(self.strings, table.values("text"), table.values("prompt_id"))
             examples = replace(examples, strings=values)
-        return predict(self.accelerator, self.model, examples)
+        # Vectors that were cached need no encoder, so that the head may still be where it was built.
+        return predict(self.accelerator, self.model.to(self.accelerator.device), examples)
 
     def raw_scores(self, outputs: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions on the original scale, (N,), from the model's outputs (N, D)."""

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Literal
 
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.tables.atomic import atomic_file
+from aes_dynloss.tables.csv_jsonl import CsvLines
 from aes_dynloss.tables.workbook import write_sheet
 
 FORMATS = ("csv", "jsonl", "parquet", "xlsx")
@@ -192,7 +193,7 @@ def write_rows(windows: Iterable[Columns], form: str, stream: BinaryIO, kinds: M
     for number, window in enumerate(windows):
         rows = list(zip(*window.values(), strict=True))
         if form == "csv":
-            lines = csv.writer(_Lines(stream), lineterminator="\r\n")
+            lines = csv.writer(CsvLines(stream), lineterminator=CsvLines.END)
             if number == 0:
                 lines.writerow(window)
             lines.writerows([_cell(value) for value in row] for row in rows)
@@ -218,19 +219,6 @@ def _write_sheet(windows: Iterable[Columns], stream: BinaryIO) -> int:
 
     write_sheet(rows(), stream)
     return total
-
-
-class _Lines:
-    """Takes lines of a csv writer, and ends them by a line feed alone.
-
-    The writer itself quotes a carriage return in a text only where lines end by one.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, line: str) -> int:
-        return self._stream.write(line.removesuffix("\r\n").encode() + b"\n")
 
 
 def _cell(value: object) -> object:

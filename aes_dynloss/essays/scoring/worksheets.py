@@ -490,10 +490,11 @@ def plain_text(text: str) -> str:
         >>> plain_text("<p>Dear editor,</p><p>cats &amp; dogs<br>are fine.</p>")
         'Dear editor,\n\ncats & dogs\nare fine.'
     """
-    if not re.search(r"</?[a-zA-Z][^>]*>", text):
+    if not re.search("</?[a-zA-Z]", text[: text.rfind(">") + 1]):
         return text
     parser = _Text()
     parser.feed(text)
     parser.close()
     found = "".join(parser.pieces).replace("\u00a0", " ")
-    return re.sub(r"[ \t]*\n[ \t]*", "\n", re.sub(r"\s*\n\s*\n\s*", "\n\n", found)).strip()
+    # From the first blank of a run alone, or a long run would take the square of its length.
+    return re.sub(r"(?<![ \t])[ \t]*\n[ \t]*", "\n", re.sub(r"(?<!\s)\s*\n\s*\n\s*", "\n\n", found)).strip()

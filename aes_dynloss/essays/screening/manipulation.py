@@ -154,14 +154,15 @@ _PASSAGES = (
     r"(?:précédentes|precedentes))",
 )
 _IN_WORDS = re.compile(rf"\b(?:{'|'.join(_PASSAGES)})")
-# Tried on the text with its marks: tokens of chats, roles, and a score as programs write it.
+# Tried on the text with its marks: tokens of chats, roles, and a score as programs write it. Before what begins a line,
+# other lines' ends are no blanks: from each end, a run of them would take the square of its length.
 _MARKUP = (
     r"<\|[a-z_ ]{2,30}\|>",
     r"\[/?(?:inst|sys|system)\]",
     r"<</?sys>>",
     r"</?(?:system|instructions?|assistant|im_start|im_end|grader)>",
-    r"(?:^|\n)\s*#{1,6}\s*(?:system|instructions?|assistant|new task)\b",
-    r"(?:^|\n)\s*(?:system|assistant)\s*:",
+    r"(?:^|\n)[^\S\n]*#{1,6}\s*(?:system|instructions?|assistant|new task)\b",
+    r"(?:^|\n)[^\S\n]*(?:system|assistant)\s*:",
     r"\b(?:system|developer) (?:prompt|message|override|note|instructions?)\s*:",
     r"\bassistant (?:response|reply|answer|output|message)?\s*:",
     r"[\"'](?:\w+_)?(?:score|grade|rating|mark)[\"']\s*:\s*[\"']?\d",

@@ -26,6 +26,11 @@ class Measure:
     objective: Objective
     plan: StepPlan
 
+    def value(self, weights: Tensor) -> Tensor:
+        """F at weights, which are in the live module afterwards; no backward pass."""
+        self.objective.live.put(weights)
+        return self.objective.value(self.plan, weights.new_zeros(0))
+
     def gradient(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """F and its gradient, (P,), at weights, which are in the live module afterwards."""
         self.objective.live.put(weights)

@@ -132,5 +132,5 @@ class MetaWeightLoss:
         detached = self.weights(coefficients, read.detach())
         if not losses.requires_grad:
             return losses * detached
-        weighted: Tensor = _Weighted.apply(losses, self.weights(coefficients, read), detached)  # type: ignore[no-untyped-call]
+        weighted: Tensor = _Weighted.apply(losses, self.weights(coefficients, read), detached)  # type: ignore[no-untyped-call, unused-ignore]
         return weighted

@@ -185,6 +185,9 @@ class GlcConfig(ConfigModel):
 
     kind: Literal["glc"] = Field(description="A matrix of how untrusted targets come about, told by a first student.")
     bins: int = Field(default=12, ge=2, description="Most score points or bins of the matrix.")
+    first_student: Literal["last", "best"] = Field(
+        default="last", description="Whose matrix: the first student at its end, as published, or at its best on dev."
+    )
 
 
 def forward_correction(teacher: object) -> str | None:

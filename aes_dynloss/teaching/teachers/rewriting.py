@@ -114,7 +114,7 @@ class RewritingTeacher(ABC):
             first_pass = estimator(objective, rule, first, measure)
             gradient = first_pass.coefficients.sum(0)
             if fresh is not None:
-                both_fresh.append(fresh.gradient(first.end.weights)[0])
+                both_fresh.append(fresh.value(first.end.weights))
             first.release()
             rewritten = self.rewritten(gradient.to(self.phi.dtype))
             next_phi = rewritten.detach()
@@ -124,9 +124,9 @@ class RewritingTeacher(ABC):
             buffers_after = buffers_of(objective.live.module)
             after = self.learn(rewritten, lambda: estimator(objective, rule, second, measure))
             if after is None:
-                after, _ = measure.gradient(second.end.weights)
+                after = measure.value(second.end.weights)
             if fresh is not None:
-                both_fresh.append(fresh.gradient(second.end.weights)[0])
+                both_fresh.append(fresh.value(second.end.weights))
         rewrite, self.phi = next_phi - self.phi, next_phi
         known = (both_fresh[0], both_fresh[1]) if both_fresh else None
         return TeacherStep(second.end, buffers_after, first_pass.measure, after, gradient.norm(), rewrite, known)

@@ -84,6 +84,15 @@ class Objective:
             parts.append(Gradient(value.detach(), flat, to_coefficients, error))
         return self._total(parts)
 
+    @torch.no_grad()
+    def value(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
+        """The loss alone, a scalar: no backward pass."""
+        self._prepare(plan)
+        if self._is_coupled(plan):
+            return self.loss(coefficients, self._outputs(plan).elements)
+        parts = [self._part(batch, coefficients, plan.count)[0] for batch in plan.batches]
+        return self.processes.total(sum(parts[1:], parts[0]))
+
     def coefficient_gradient(self, plan: StepPlan, coefficients: Tensor) -> Tensor:
         """The loss's gradient with respect to the coefficients alone, (K,): no backward pass of the student."""
         self._prepare(plan)

@@ -2,13 +2,13 @@
 
     python recipes/essays/peers/trainer_regression.py --data data/asap
 
-A whole encoder is fine-tuned for each prompt and fold: on the train essays, without their dev, for so many epochs. Both
-have the same encoder, epochs, learning rate and batch; all else is each one's default. Trainer learns the scores as
-they are, after https://huggingface.co/docs/transformers/tasks/sequence_classification: padding by batch, essays
-truncated to the encoder's longest input (512 tokens), the last epoch's weights. finetune reads longer essays in several
-windows, learns scores on [0, 1] with a faster head, and keeps the epoch that is best on dev. Predictions of both are
-rescaled by their predictions of dev. Each training is a process of its own, whose peak memory is measured; what it
-predicted is kept in a folder, so that a run that was killed goes on with the next.
+A whole encoder is fine-tuned for each prompt and fold: on the train essays, without their dev, for so many epochs.
+Both have the same encoder, epochs, learning rate, batch and precision (float32); all else is each one's default.
+Trainer learns the scores as they are, after https://huggingface.co/docs/transformers/tasks/sequence_classification:
+padding by batch, essays truncated to the encoder's longest input (512 tokens), the last epoch's weights. finetune
+reads longer essays in several windows, learns scores on [0, 1] with a faster head, and keeps the epoch that is best
+on dev. Predictions of both are rescaled by their predictions of dev. Each training is a process of its own, whose
+peak memory is measured; what it predicted is kept in a folder, so that a run that was killed goes on with the next.
 """
 
 from __future__ import annotations
@@ -160,7 +160,12 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
                 "split": {"folds_dir": str(fold_folder(setting.data, fold.fold))},
             },
             "model": {"encoder": setting.encoder},
-            "training": {"epochs": setting.epochs, "learning_rate": setting.rate, "batch_size": setting.batch},
+            "training": {
+                "epochs": setting.epochs,
+                "learning_rate": setting.rate,
+                "batch_size": setting.batch,
+                "precision": "float32",  # Trainer's; its own choice would be bf16 on some processors
+            },
             "evaluation": {"floors": False, "page": False},
         }
     )

@@ -7,7 +7,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from aes_dynloss.errors import CheckpointError
-from aes_dynloss.essays.classical.boosting import _SETTINGS, PARTS, BoostedTrees
+from aes_dynloss.essays.classical.boosting import _SETTINGS, BoostedTrees
+from aes_dynloss.essays.classical.left_out import PARTS
 
 
 def numbers(count: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -44,6 +45,17 @@ def test_essays_are_predicted_by_trees_that_did_not_see_them():
     part = np.arange(200) % PARTS == 2
     trees = BoostedTrees.fit(values[~part], noise[~part])
     np.testing.assert_array_equal(left_out[part], trees.predict(values[part]))
+
+
+def test_essays_are_predicted_by_trees_that_saw_no_essay_of_their_group():
+    """Another score of one essay changes what is predicted of other groups alone."""
+    values, targets = numbers()
+    groups = [None if number % 10 == 0 else f"w{number % 7}" for number in range(len(targets))]
+    changed = targets + 50 * (np.arange(len(targets)) == 3)
+    before, after = (BoostedTrees.cross_fitted(values, one, groups=groups) for one in (targets, changed))
+    same = before == after
+    assert same[[group == "w3" for group in groups]].all()
+    assert not same[[group == "w4" for group in groups]].any()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,17 @@ def test_weights_count_by_their_ratios():
     assert one.mean() > plain.mean()
 
 
+def test_with_weights_answers_are_predicted_by_trees_that_saw_none_of_their_group():
+    """Another score of one answer changes what is predicted of other groups alone."""
+    texts, numbers, scores = answers(60)
+    groups = [f"w{number % 7}" for number in range(60)]
+    changed = scores + 50 * (np.arange(60) == 3)
+    before, after = (WordForest.fit(texts, numbers, one, np.ones(60), groups)[1] for one in (scores, changed))
+    same = before == after
+    assert same[[group == "w3" for group in groups]].all()
+    assert not same[[group == "w4" for group in groups]].any()
+
+
 @pytest.mark.parametrize("fault", ["order", "type", "width"])
 def test_damaged_arrays_are_refused(fault):
     arrays = WordForest.fit(*answers())[0].to_arrays()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import command
-from essay_files import config, csv_file
+from essay_files import config, csv_file, jsonl_file
 from small_run import RANGES, report_of, small_essays, write_rows
 
 from aes_dynloss.configfile import read_mapping
@@ -93,6 +93,27 @@ def test_one_that_does_not(tmp_path, values):
 def test_a_subgroup_leaks_too(tmp_path):
     (leak,) = checked(tmp_path, subgroups=["student"])
     assert leak.column == "student"
+
+
+def infinite(folder: Path) -> Path:
+    """Essays with a column of numbers, one of which is beyond float64."""
+    path = jsonl_file(folder, [row | {"speed": float(number)} for number, row in enumerate(rows())])
+    path.write_text(path.read_text("utf-8").replace('"speed": 0.0', '"speed": 1e999'), encoding="utf-8")
+    return path
+
+
+def test_an_infinite_number_in_a_column_without_a_role_is_a_blank(tmp_path):
+    report = check_data(config(infinite(tmp_path), prompts=RANGES), check_splits=False)
+    assert (report.used, report.lost) == (120, [])
+
+
+@pytest.mark.parametrize(
+    "role", [{"subgroups": ["speed"]}, {"split": {"group": "speed"}}, {"columns": {"rater": "speed"}}]
+)
+def test_an_infinite_number_in_a_column_of_groups_is_told_with_its_row(tmp_path, role):
+    report = check_data(config(infinite(tmp_path), prompts=RANGES, **role), check_splits=False)
+    assert [lost.row for lost in report.lost] == [1]
+    assert report.lost[0].reason.startswith("speed is inf; expected the name of a group.")
 
 
 def test_the_commands_say_so_and_take_the_advice(tmp_path):

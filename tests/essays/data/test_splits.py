@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.data.splits import Splits, data_hash, split_essays, split_hash
+from aes_dynloss.essays.data.splits import Splits, cross_fit_splits, data_hash, split_essays, split_hash
 from aes_dynloss.tables.score_range import ScoreRange
 
 
@@ -247,6 +247,60 @@ def test_the_part_that_is_set_apart_for_a_teacher_is_trusted():
     assert set(found["teacher_dev"]) | set(found["dev"]) | set(found["test"]) < sure
     assert set(found["train"]) > {f"e{number}" for number in range(60)} - sure
     assert len(found["teacher_dev"]) == 6
+
+
+def half_trusted() -> EssayTable:
+    """200 essays of 50 writers, of whose four essays two are trusted, and 20 essays that are nobody's."""
+    essays = [(f"e{number}", "p", float(number % 4)) for number in range(220)]
+    writers = [f"w{number % 50}" for number in range(200)] + [None] * 20
+    return essay_table(essays, trusted=[number // 50 % 2 == 0 for number in range(210)] + [False] * 10, group=writers)
+
+
+def groups_in_two(splits: Splits) -> set[str]:
+    """Groups that stand in more than one part."""
+    counts = Counter(group for part in splits.tables().values() for group in set(part.groups) if group is not None)
+    return {group for group, count in counts.items() if count > 1}
+
+
+def test_untrusted_essays_of_a_group_in_another_part_are_in_no_part(caplog):
+    table = half_trusted()
+    with caplog.at_level(logging.WARNING):
+        splits = split_essays(table, SplitConfig(group="writer", teacher_dev_fraction=0.25))
+    assert groups_in_two(splits) == set()
+    parts = splits.tables()
+    assert all(part.trusted.all() for name, part in parts.items() if name != "train")
+    assert all(len(part) >= 10 for part in parts.values())
+    held_out = {group for name, part in parts.items() if name != "train" for group in part.groups} - {None}
+    left_out = {row for row, group in enumerate(table.groups) if group in held_out and not table.trusted[row]}
+    rest = {table.essay_ids[row] for row in range(220) if row not in left_out}
+    assert sorted(essay for part in parts.values() for essay in part.essay_ids) == sorted(rest)
+    assert f"data.split.group writer: {len(left_out)} essays that are not trusted are in no part" in caplog.text
+
+
+@pytest.mark.parametrize("with_dev", [False, True])
+def test_cross_fitted_parts_share_no_group_with_what_they_are_scored_by(caplog, with_dev):
+    table = half_trusted()
+    with caplog.at_level(logging.WARNING):
+        folds, whole = cross_fit_splits(table, SplitConfig(cross_fit=7, group="writer"), with_dev=with_dev)
+    assert [groups_in_two(one) for one in (*folds, whole)] == [set()] * 8
+    assert sorted(essay for fold in folds for essay in fold.test.essay_ids) == sorted(
+        essay for essay, sure in zip(table.essay_ids, table.trusted, strict=True) if sure
+    )
+    assert with_dev or len(whole.train) == 220
+    lost = [220 - sum(map(len, one.tables().values())) for one in (*folds, whole)]
+    assert min(lost[:-1]) > 0
+    assert f"data.split.group writer: {min(lost)} to {max(lost)} essays that are not trusted" in caplog.text
+
+
+def test_without_groups_all_untrusted_essays_are_train(caplog):
+    table = half_trusted()
+    table = EssayTable(table.essays.remove_columns("group"), table.prompts)
+    with caplog.at_level(logging.WARNING):
+        splits = split_essays(table, SplitConfig())
+        folds, _ = cross_fit_splits(table, SplitConfig(cross_fit=5), with_dev=False)
+    for one in (splits, *folds):
+        assert sum(map(len, one.tables().values())) == 220
+    assert "in no part" not in caplog.text
 
 
 def test_texts_in_two_parts_are_told_not_refused(caplog):

@@ -20,7 +20,8 @@ from aes_dynloss.essays.explaining.feature_parts import feature_parts
 from aes_dynloss.essays.explaining.occlusion import left_out, sentence_values
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sentences import sentence_spans
-from aes_dynloss.essays.features.linguistic import GROUPS
+from aes_dynloss.essays.features.linguistic import ALL_GROUPS, GROUPS
+from aes_dynloss.essays.features.own_features import register_feature
 from aes_dynloss.essays.scoring.score import score_essays
 from aes_dynloss.essays.screening.kinds import Policy
 
@@ -48,6 +49,23 @@ def test_feature_parts_of_counts_sum_to_the_score(kernel):
     parts = feature_parts(scorer, Reading(TEXT), "a")
     assert parts.baseline + sum(parts.groups.values()) == pytest.approx(scorer.score([TEXT]).raw[0], abs=1e-9)
     assert parts.groups["n-grams"] != 0
+
+
+@pytest.mark.parametrize(("own", "columns"), [(3, 0), (4, 0), (3, 1), (60, 2)])
+def test_a_hidden_layer_over_many_groups_of_ones_own(encoder, own_parts, own, columns):
+    """All choices of groups are looked at: where these would be too many, one's own are taken together."""
+    names = [f"own_{'abcdefghij'[number % 10]}{number}" for number in range(own)]
+    for number, name in enumerate(names):
+        register_feature(name)(lambda text, number=number: float(len(text) % (number + 2)))
+    of_essay = {f"column_{number}": 1.5 for number in range(columns)}
+    seen = {"linguistic": ["all", *names], "own_features": [*of_essay], "log_length": True}
+    scorer = tiny_scorer(encoder, hidden=4, **seen)
+    parts = feature_parts(scorer, Reading(TEXT, of_essay or None), "letter")
+    raw = scorer.score([TEXT], ["letter"], features=[of_essay] if columns else None).raw[0]
+    assert parts.baseline + sum(parts.groups.values()) == pytest.approx(raw, abs=2e-5)
+    mine = names if own == 3 and not columns else ["own features and columns"]
+    assert [*parts.groups] == ["encoder", "length", *ALL_GROUPS, *mine]
+    assert all(parts.groups[name] != 0 for name in mine)
 
 
 @pytest.mark.parametrize("config", [{"head": "softmax"}, {"link": "sigmoid"}])

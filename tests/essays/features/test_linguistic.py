@@ -1,12 +1,14 @@
 """Linguistic features by hand on small texts, and their list."""
 
 import math
+import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aes_dynloss.essays.features import linguistic
 from aes_dynloss.essays.features.linguistic import FEATURES, GROUPS, feature_names, linguistic_features, mtld
 from aes_dynloss.essays.features.word_lists import CONNECTIVES, FUNCTION_CLASSES, FUNCTION_WORDS
 
@@ -85,6 +87,19 @@ def test_case_of_first_letters_and_the_pronoun():
 def test_any_text_has_finite_features(text, prompt):
     values = linguistic_features([text, ""], [prompt, None])
     assert np.isfinite(values).all()
+
+
+@settings(max_examples=1000)
+@given(st.text(".!\"'\u201d) \nx", max_size=20))
+def test_sentences_end_where_marks_and_quotes_stand_before_a_blank(text):
+    """Looked for from every mark, which takes the square of the length of a run of marks."""
+    assert linguistic._SENTENCE_END.split(text) == re.split(r"[.!?…]+[\"'”)]*(?=\s|$)|\n+", text)
+
+
+@pytest.mark.parametrize("run", [".", "?\u2026", '."', "\n", " ", " \n", "@A", "a'", ". "])
+def test_a_run_of_anything_is_no_trap(run):
+    """Time that grows with the square of a run's length would be minutes here, in which a server serves nobody."""
+    assert np.isfinite(linguistic_features([run * (100_000 // len(run)) + "x"], [None])).all()
 
 
 def test_another_apostrophe_is_the_same_word():

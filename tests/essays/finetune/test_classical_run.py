@@ -257,6 +257,29 @@ def test_no_weights_are_chosen_on_dev(essays, tmp_path):
     assert "There is no test split: these figures are those of dev." in report_of(tmp_path / "run")["notes"]
 
 
+@pytest.mark.parametrize("kind", ["boosting", "forest"])
+def test_train_essays_are_predicted_without_their_writers_others(tmp_path, kind):
+    """Another score of one essay changes out-of-fold predictions of other writers alone."""
+    weighted = {} if kind == "boosting" else {"weight": 1.0}  # a forest without weights predicts out of its bags
+    rows = [row | {"writer": f"w{number % 7}", **weighted} for number, row in enumerate(small_essays())]
+    writers = {row["essay_id"]: row["writer"] for row in rows if row["prompt_id"] == "river"}
+    words = ["data.split.group=writer", *(["data.columns.weight=weight"] if weighted else [])]
+    found = []
+    for name in ("before", "after"):
+        config = write_config(tmp_path, write_rows(tmp_path / "essays.jsonl", rows), kind=kind, linguistic=["counts"])
+        assert tune(config, tmp_path / name, *words).code == 0
+        read = read_rows(tmp_path / name / "predictions_oof.csv")
+        found.append({row["essay_id"]: row["raw"] for row in read if row["prompt_id"] == "river"})
+        changed = next(iter(found[0]))
+        rows = [row | {"score": 4 - row["score"]} if row["essay_id"] == changed else row for row in rows]
+    same = {essay: found[0][essay] == found[1][essay] for essay in found[0]}
+    assert found[0].keys() == found[1].keys()
+    own = [essay for essay in same if writers[essay] == writers[changed]]
+    assert len(own) > 1
+    assert all(same[essay] for essay in own)
+    assert not all(same.values())
+
+
 def test_too_few_essays(tmp_path):
     rows = write_rows(tmp_path / "essays.jsonl", [row for row in small_essays(9) if row["prompt_id"] == "river"])
     words = "data.split.fractions={train: 0.4, dev: 0.3, test: 0.3}"

@@ -64,6 +64,32 @@ def test_no_essay_is_predicted_by_a_head_that_saw_it(run_yaml, tmp_path):
     assert raws(tmp_path / "again", "test") != raws(tmp_path / "swapped", "test")
 
 
+def test_no_essay_is_predicted_by_a_head_that_saw_its_writers_others(run_yaml, tmp_path):
+    """Two scores of one writer are swapped, which keeps train's mean and spread: the writer's predictions stay."""
+    rows = [row | {"writer": f"w{number % 7}"} for number, row in enumerate(small_essays())]
+    source = write_rows(tmp_path / "writers.jsonl", rows)
+    words = [*WORDS, f"data.source={source}", "data.split.group=writer"]
+    assert tune(run_yaml, tmp_path / "before", *words).code == 0
+    before = raws(tmp_path / "before", "oof")
+    of_writer: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        if row["essay_id"] in before:
+            of_writer.setdefault((row["writer"], row["prompt_id"]), []).append(row)
+    first, other = next(
+        (own[0], row) for own in of_writer.values() for row in own if float(row["score"]) != float(own[0]["score"])
+    )
+    swapped = {first["essay_id"]: other["score"], other["essay_id"]: first["score"]}
+    write_rows(source, [row | {"score": swapped.get(row["essay_id"], row["score"])} for row in rows])
+    assert tune(run_yaml, tmp_path / "after", *words).code == 0
+    after = raws(tmp_path / "after", "oof")
+    assert before.keys() == after.keys()
+    writers = {row["essay_id"]: row["writer"] for row in rows}
+    same = {writers[essay] for essay in before if before[essay] == after[essay]}
+    changed = {writers[essay] for essay in before if before[essay] != after[essay]}
+    assert first["writer"] in same - changed
+    assert changed
+
+
 def test_a_stopped_run_goes_on(run_yaml, tmp_path, monkeypatch):
     """Done parts are not trained again, and predictions are those of a run that nothing stopped."""
     assert tune(run_yaml, tmp_path / "whole", *WORDS, "model.dropout=0.2").code == 0

@@ -15,12 +15,12 @@ from command_line import command
 from facts import facts
 from small_run import RANGES, read_rows, small_essays, write_small_run
 
-from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.configfile import apply_overrides, read_mapping, validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.data.readers import read_essays
 from aes_dynloss.essays.data.splits import cross_fit_splits
-from aes_dynloss.essays.finetune import cross_fit
+from aes_dynloss.essays.finetune import cross_fit, products
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import run_finetuning
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
@@ -99,6 +99,46 @@ def test_parts_that_are_done_are_not_done_again(done, tmp_path):
     assert again.call_count == 1
     for name in ("predictions_test.csv", "report.csv"):
         assert (tmp_path / "run" / name).read_text("utf-8") == (done / "run" / name).read_text("utf-8")
+
+
+def test_a_run_that_is_killed_while_it_reports_keeps_what_it_goes_on_from(done, tmp_path):
+    """And one that is killed while it removes that is tidied when it is taken up again."""
+    shutil.copy(done / "essays.jsonl", tmp_path)
+    config, folds = configured(tmp_path), tmp_path / "run/folds"
+    with (
+        mock.patch.object(products, "write_run_report", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run_finetuning(config, tmp_path / "run")
+    assert folds.is_dir()
+    with mock.patch.object(cross_fit, "_scored") as again:
+        run_finetuning(config, tmp_path / "run", resume=True)
+    assert again.call_count == 0
+    assert not folds.exists()
+    folds.mkdir()
+    run_finetuning(config, tmp_path / "run", resume=True)
+    assert not folds.exists()
+
+
+def test_a_trained_run_that_was_stopped_goes_on_exactly(tmp_path):
+    """Dropout and first weights of the scorers that are left do not hang on those that were done before."""
+    sets = ["data.split.cross_fit=2", "training.epochs=1", "model.dropout=0.3", "model.hidden=4"]
+    written = write_small_run(tmp_path)
+    config = validate(FinetuneConfig, apply_overrides(read_mapping(written), sets), "test")
+    run_finetuning(config, tmp_path / "whole")
+    scored, calls = cross_fit._scored, []
+
+    def stopped(*given: Any, **named: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return scored(*given, **named)
+
+    with mock.patch.object(cross_fit, "_scored", stopped), pytest.raises(KeyboardInterrupt):
+        run_finetuning(config, tmp_path / "run")
+    run_finetuning(config, tmp_path / "run", resume=True)
+    for name in ("predictions_test.csv", "model/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_trained_encoder_has_dev_essays_of_its_own(tmp_path):

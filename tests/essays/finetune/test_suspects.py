@@ -57,6 +57,13 @@ def test_without_trusted_essays_weights_are_told_beside_high_ones():
     assert (found["trusted"] == 0).all()
 
 
+def test_where_no_trusted_essay_has_a_weight_it_is_as_if_there_were_none():
+    """As where all of them are as predicted."""
+    table = essay_table(score=[1.0, 3.0, 5.0, 7.0, 2.0, 3.0], trusted=[False] * 5 + [True])
+    found = believed_ratings(table, np.zeros(6), np.array([1.0, 1.0, 1.0, 4.0, 4.0, np.nan]))
+    assert found["weight"].tolist() == [0.25] * 3 + [1.0] * 3
+
+
 @pytest.fixture(scope="module")
 def rated(run_yaml):
     """The configuration's essays with raters, a third of them trusted; r2 gives the lowest score."""

@@ -60,6 +60,16 @@ class TestOneLayer:
         assert float((found - expected).norm() / (expected - expected.mean(0)).norm()) < 0.03
         assert float((found - expected).mean(0).abs().max() / expected.std()) < 0.005  # exact at the mean
 
+    def test_a_precision_for_the_encoder_does_not_round_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_HAS_KERNEL", False)
+        x = inputs_of_wide_range(500)
+        layer = of_inputs(nn.Linear(24, 9), x)
+        with torch.no_grad():
+            expected = layer(x)
+            with torch.autocast("cpu", torch.bfloat16):
+                found = layer(x)
+        assert torch.equal(found, expected)
+
     def test_the_kernel_computes_what_is_written(self) -> None:
         torch.manual_seed(0)
         x = inputs_of_wide_range(500)

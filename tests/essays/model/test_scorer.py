@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tiny_encoder import WORDS
 from tiny_scorer import TWO_PROMPTS, scoring_model, tiny_scorer
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.model import scorer as scorer_module
 from aes_dynloss.essays.model.encoders import load_tokenizer
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import check_prompts
@@ -52,6 +54,19 @@ def test_an_essay_alone_and_in_any_company(encoder: Path, config: dict[str, obje
     np.testing.assert_allclose(shuffled.raw, expected.raw[order], atol=1e-5)
     np.testing.assert_array_equal(shuffled.tokens, expected.tokens[order])
     assert np.std(expected.raw) > 0.05
+
+
+def test_a_head_of_cached_vectors_is_taken_to_the_device(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is left to encode nobody else has moved it there."""
+    made, seen = tiny_scorer(encoder), []
+
+    def predict(accelerator: Accelerator, model: torch.nn.Module, _: object) -> None:
+        seen.append((accelerator.device, {parameter.device for parameter in model.parameters()}))
+
+    monkeypatch.setattr(scorer_module, "predict", predict)
+    made.accelerator = SimpleNamespace(device=torch.device("meta"))
+    made.outputs(None, None)
+    assert seen == [(torch.device("meta"), {torch.device("meta")})]
 
 
 def test_raw_is_on_the_scale_of_the_prompt(encoder: Path) -> None:

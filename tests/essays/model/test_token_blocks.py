@@ -32,6 +32,7 @@ from aes_dynloss.essays.model.examples import EssayExamples
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.training.batching import epoch_steps, micro_batches
 from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.problem import AUTO_TOKENS, AUTO_TOKENS_CPU
 
 BLOCKWISE_KINDS = ["bert", "roberta", "mpnet", "electra", "distilbert"]
 OTHER_KINDS = ["modernbert", "deberta-v2", "albert"]
@@ -90,23 +91,38 @@ def long_tailed(number: int, window: int = 512) -> EssayExamples:
     return EssayExamples(essays, np.zeros(number, dtype=np.int64), np.zeros(number), 0)
 
 
-@pytest.mark.parametrize("batch_size", [8, 16, 32, 64, 200])
-def test_padding_stays_under_a_twentieth(batch_size: int) -> None:
-    """By the settings that a new configuration has, and without cutting every essay off from the others."""
+def padding(batch_size: int, at_once: int) -> tuple[float, float, float]:
+    """By the settings that a new configuration has: padding without blocks and with them, and blocks a micro-batch."""
     config = TrainingConfig(batch_size=batch_size)
     examples = long_tailed(1000)
     sent = tokens = table = blocks = batches = 0
     for rows in epoch_steps(examples, batch_size, config.seed, 0, config.length_window):
-        for batch in micro_batches(rows, examples, config.micro_batch_tokens, config.micro_batch_size):
+        for batch in micro_batches(rows, examples, at_once, config.micro_batch_size):
             parts = [tensor for name, tensor in batch.inputs.items() if name.startswith("block_")]
             sent += sum(part.numel() for part in parts)
             table += batch.inputs["attention_mask"].numel()
             tokens += int(batch.inputs["attention_mask"].sum())
             blocks += len(parts)
             batches += 1
-    assert 1 - tokens / table > 0.15  # without blocks
-    assert 1 - tokens / sent < MOST_PADDING == 0.05
-    assert blocks / batches < 2 * batch_size**0.5
+    return 1 - tokens / table, 1 - tokens / sent, blocks / batches
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 32, 64, 200])
+def test_padding_stays_under_a_twentieth(batch_size: int) -> None:
+    """Without cutting every essay off from the others."""
+    without, left, blocks = padding(batch_size, AUTO_TOKENS)
+    assert without > 0.15
+    assert left < MOST_PADDING == 0.05
+    assert blocks < 2 * batch_size**0.5
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 32, 64, 200])
+def test_padding_on_a_cpu(batch_size: int) -> None:
+    """Where fewer tokens go forwards at once, and so fewer lengths stand side by side."""
+    without, left, blocks = padding(batch_size, AUTO_TOKENS_CPU)
+    assert without > 0.05
+    assert left < MOST_PADDING
+    assert blocks < 2 * batch_size**0.5
 
 
 def essays_for(kind: str) -> dict[str, Tensor]:

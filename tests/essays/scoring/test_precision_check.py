@@ -52,24 +52,37 @@ def test_one_in_two_hundred_is_allowed() -> None:
     assert checked([], checked=200)[0] == []
 
 
+@pytest.mark.parametrize(("off", "of"), [(1, 1), (1, 5), (1, 199), (2, 20), (19, 199)])
+def test_of_a_small_table_a_few_are_allowed(off: int, of: int) -> None:
+    """As each part of a folder is judged by itself, one essay would end the scoring of all."""
+    given = essays(["off"] * off + ["well"] * (of - off))
+    assert checked(given)[0] == given
+
+
+@pytest.mark.parametrize(("off", "of"), [(2, 2), (2, 19), (20, 199)])
+def test_of_a_small_table_more_than_one_in_ten_is_refused(off: int, of: int) -> None:
+    with pytest.raises(ConfigError, match=f"^In bf16 {off} of the first {of} essays get .*; at least 90.0% must be eq"):
+        checked(essays(["off"] * off + ["well"] * (of - off)))
+
+
 def test_more_is_refused_before_the_first_essay() -> None:
-    given = essays(["off", *["well"] * 198])
+    given = essays(["off", "off", *["well"] * 198])
     stream = checked_essays(Lengths(), Lengths(off=True), "bf16", given, checked=200)
     with pytest.raises(ConfigError) as caught:
         next(stream)
     assert str(caught.value) == (
-        "In bf16 1 of the first 199 essays get another score than in float32; at least 99.5% must be equal. Leave "
+        "In bf16 2 of the first 200 essays get another score than in float32; at least 99.5% must be equal. Leave "
         "--precision out."
     )
 
 
 def test_a_prompt_that_comes_later_is_checked_too() -> None:
-    given = [*essays(["well"] * 60), *essays(["off"], "b"), *essays(["off"] * 50)]
+    given = [*essays(["well"] * 60), *essays(["off"] * 5, "b"), *essays(["off"] * 50)]
     handed_on: list[UnscoredEssay] = []
-    with pytest.raises(ConfigError, match="In bf16 1 of the first 21 essays"):
+    with pytest.raises(ConfigError, match="In bf16 5 of the first 25 essays"):
         handed_on.extend(checked_essays(Lengths(), Lengths(off=True), "bf16", given, checked=20))
     assert handed_on == given[:60]
-    assert checked(given[:60] + given[61:], checked=20)[0] == given[:60] + given[61:]  # no more of prompt a
+    assert checked(given[:60] + given[65:], checked=20)[0] == given[:60] + given[65:]  # no more of prompt a
 
 
 def mixed(off: int, of: int, others: int) -> list[UnscoredEssay]:

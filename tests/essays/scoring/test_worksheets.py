@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from command_line import command
 from facts import facts
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_run import write_rows
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import TWO_PROMPTS, tiny_scorer
@@ -19,7 +21,7 @@ from tiny_scorer import TWO_PROMPTS, tiny_scorer
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.data.readers import UnscoredEssay
-from aes_dynloss.essays.scoring.worksheets import Worksheet
+from aes_dynloss.essays.scoring.worksheets import Worksheet, plain_text
 from aes_dynloss.tables.provenance import verify
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -327,6 +329,31 @@ def test_which_trait_goes_where_is_said(place, tmp_path, model, columns, message
     assert outcome.code == 2
     assert re.search(message, outcome.error), outcome.error
     assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=1000)
+@given(st.text(" \t\r\n\u2003x", max_size=20))
+def test_blanks_of_html_are_taken_away_around_line_ends_alone(text):
+    """Looked for from every blank, which takes the square of the length of a run of blanks."""
+    slow = re.sub(r"[ \t]*\n[ \t]*", "\n", re.sub(r"\s*\n\s*\n\s*", "\n\n", f"a{text}")).strip()
+    assert plain_text(f"<b>a</b>{text}") == slow
+
+
+@given(st.text("<>/a ", max_size=12))
+def test_what_has_no_whole_tag_stays_as_it_is(text):
+    assert re.search(r"</?[a-zA-Z][^>]*>", text) or plain_text(text) == text
+
+
+@pytest.mark.parametrize("run", [" ", "\t", "\r", "\n", " \n", "x "])
+def test_a_run_of_blanks_is_no_trap(run):
+    """Time that grows with the square of a run's length would be minutes here."""
+    text = run * (100_000 // len(run))
+    assert plain_text(f"<p>a{text}b</p>").split() == f"a{text}b".split()
+
+
+def test_a_run_of_tags_that_are_never_closed_is_no_trap():
+    text = "<a" * 100_000
+    assert plain_text(text) == text
 
 
 def test_a_column_whose_own_name_has_an_equals_sign(tmp_path):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
-from aes_dynloss.essays.screening.manipulation import injections
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aes_dynloss.essays.screening import manipulation
+from aes_dynloss.essays.screening.manipulation import hidden_characters, injections
 from aes_dynloss.essays.screening.training_statistics import hash_words, normal_text
 
 TO_A_MACHINE = [
@@ -69,3 +74,45 @@ def test_each_essay_has_its_own_count() -> None:
 def test_long_text_is_no_trap() -> None:
     text = "give this " * 20_000 + "essay " * 20_000
     assert injections([text], hash_words([text])).tolist() == [0]
+
+
+@pytest.mark.parametrize("run", ["\n", " \n", "\r\n", "\n#", " ", "#", "\nsystem", "'a_", "score ", "<|"])
+def test_a_run_of_anything_is_no_trap(run: str) -> None:
+    """Time that grows with the square of a run's length would be minutes here, in which a server serves nobody."""
+    text = run * (100_000 // len(run)) + " [system#"
+    assert injections([text], hash_words([text])).tolist() == [0]
+    assert hidden_characters(text) == 0
+
+
+# With any blanks between the start of a line and its mark, lines' ends too, which takes such time.
+FROM_ANY_LINE = (
+    r"(?:^|\n)\s*#{1,6}\s*(?:system|instructions?|assistant|new task)\b",
+    r"(?:^|\n)\s*(?:system|assistant)\s*:",
+)
+PIECES = [
+    "\n",
+    " ",
+    "\t",
+    "\r",
+    "\x1c",
+    "#",
+    "##",
+    ":",
+    "system",
+    "assistant",
+    "new task",
+    "<<sys>>",
+    "x",
+    '"score"',
+    "6",
+    "a+",
+]
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+def test_markup_is_counted_as_if_blank_lines_before_it_were_part_of_it(text: str) -> None:
+    patterns = [*manipulation._MARKUP]
+    first = next(place for place, pattern in enumerate(patterns) if pattern.startswith("(?:^"))
+    patterns[first : first + 2] = FROM_ANY_LINE
+    assert len(manipulation._IN_MARKUP.findall(text)) == len(re.findall("|".join(patterns), text))

@@ -186,6 +186,7 @@ def test_a_measure_that_there_is_not_is_told_after_the_first_run(tmp_path):
             {"arms": {"a": {}, "b": {"sets": ["training.precision=bf16"]}}},
             "training.precision is bf16 and float32 in one grid: one process can have only one",
         ),
+        ({"arms": {"a": {}, "b": {"beside": "c"}}}, "arms.b.beside: expected one of a, b, found c"),
         ({"seeds": 0}, "seeds"),
         ({"task": "reading"}, "task"),
         ({"sets": ["training.epoch=1"]}, "epochs"),
@@ -197,6 +198,22 @@ def test_faults(tmp_path, changes, message):
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.glob("runs/*/*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [("plain", None), ("focal", "plain"), ("other", None), ("of_other", "other")],
+)
+def test_whom_an_arm_is_compared_with(grid_module, arm, expected):
+    """By default the first; another student has that which is named, or none."""
+    arms = {
+        "plain": {},
+        "focal": {},
+        "other": {"student": "LeNet"},
+        "of_other": {"student": "LeNet", "beside": "other"},
+    }
+    grid = grid_module.GridConfig.model_validate({**GRID, "arms": arms})
+    assert grid_module.compared_with(grid, arm) == expected
 
 
 def test_a_folder_may_be_named_in_another_way(tmp_path, monkeypatch):

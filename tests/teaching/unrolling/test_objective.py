@@ -42,6 +42,7 @@ def test_first_and_second_derivatives(student, loss, micro):
     value, slope, to_phi, hvp, mixed = by_one_graph(run, plan, phi)
     found = run.objective.gradient(plan, phi)
     torch.testing.assert_close(found.value, value, rtol=1e-12, atol=0)
+    torch.testing.assert_close(run.objective.value(plan, phi), value, rtol=1e-12, atol=0)
     assert error_of(found.weights, slope) < 1e-12
     assert error_of(found.coefficients, to_phi) < 1e-12
     assert error_of(run.objective.coefficient_gradient(plan, phi), to_phi) < 1e-12
@@ -80,7 +81,8 @@ def test_fillers_count_for_nothing(loss, micro):
         first, product = run.objective.product(plan, run.phi[0])
         hvp, mixed = product(direction(len(first.weights)))
         cheap = run.objective.coefficient_gradient(plan, run.phi[0])
-        answers.append(torch.cat([first.value[None], first.error[None], first.weights, hvp, mixed, cheap]))
+        alone = run.objective.value(plan, run.phi[0])
+        answers.append(torch.cat([first.value[None], alone[None], first.error[None], first.weights, hvp, mixed, cheap]))
     torch.testing.assert_close(answers[1], answers[0], rtol=1e-10, atol=1e-12)
 
 
