@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, poisson
+from scipy.special import gammainc
+from scipy.stats import chi2
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures.agreement import FISHER_CAP, checked_columns
@@ -466,13 +467,16 @@ def _range_remarks(ratio: Array, dof: NDArray[np.int64]) -> list[str]:
 
 
 def _extreme_remarks(rated: _Labels, extreme: Array, remark: str) -> list[str]:
-    """Remarks on extreme labels that are many beside the others' and, by a Poisson test, not so by chance."""
-    observed, expected = (
-        np.bincount(rated.rater, weights=values)
-        for values in (extreme, pd.Series(extreme).groupby(rated.prompt).transform("mean").to_numpy())
+    """Remarks on extreme labels that are many beside the others' on the same prompts, not by chance (Poisson test)."""
+    everywhere = np.ones(len(extreme), dtype=bool)
+    counts, found = (_table(rated, np.bincount(rated.cell, values), everywhere) for values in (everywhere, extreme))
+    others = counts.sum(0) - counts
+    of_others = (counts * (found.sum(0) - found) / np.maximum(others, 1)).sum(1)
+    counts, found, expected = (
+        values * (others > 0) for values in (counts, found, counts * found.sum(0) / counts.sum(0))
     )
-    counts = np.bincount(rated.rater)
-    others = (extreme.sum() - observed) / np.maximum(len(extreme) - counts, 1)
-    p = poisson.sf(observed - 1, expected)
-    found = (counts >= LEAST_REMARKED) & (holm_adjusted(p) < ALARM) & (observed > EXTREME * others * counts)
-    return [remark if one else "" for one in found]
+    size, observed, chance = (values.sum(1) for values in (counts, found, expected))
+    # P(X >= observed) of a Poisson variable.
+    p = np.where(observed > 0, gammainc(observed, chance), 1.0)
+    remarked = (size >= LEAST_REMARKED) & (holm_adjusted(p) < ALARM) & (observed > EXTREME * of_others)
+    return [remark if one else "" for one in remarked]

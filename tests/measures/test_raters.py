@@ -196,6 +196,25 @@ def test_a_rater_with_a_prompt_of_his_own_is_not_compared():
     assert alone.severity.p is None
 
 
+def test_extreme_labels_are_held_against_others_on_the_same_prompts():
+    """Many lowest labels on a hard prompt are what the others give there, too."""
+    shares = {("X", "hard"): (300, 0.6)} | {(one, "hard"): (175, 0.4) for one in "PQRS"}
+    shares |= {(one, "easy"): (250, 0.02) for one in "PQRS"}
+    rater, prompt, label = [], [], []
+    for (name, where), (count, share) in shares.items():
+        rater += [name] * count
+        prompt += [where] * count
+        label += [1.0] * round(share * count) + [2.0, 3.0] * count
+        del label[len(rater) :]
+    reference = np.full(len(label), np.nan)
+    assert {one.remarks for one in rater_effects(rater, prompt, label, reference).raters} == {()}
+    label[:200] = [1.0] * 200
+    label[300:1000] = [2.0, 3.0] * 350
+    label[300:440] = [1.0] * 140
+    found = rater_effects(rater, prompt, label, reference)
+    assert {one.rater: one.remarks for one in found.raters}["X"] == ("lowest label",)
+
+
 def test_a_prompt_whose_labels_are_all_equal_says_nothing():
     rater, prompt, label, reference = labels_of(5)
     label[prompt == 1] = 4.0
