@@ -30,6 +30,7 @@ from aes_dynloss.measures.shrinkage import Estimate, Heterogeneity, ShrunkenEffe
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Ids = ArrayLike | None
 
 # A column of more holds ids rather than raters.
 MOST_RATERS = 1000
@@ -122,6 +123,7 @@ def rater_effects(
     reference: ArrayLike,
     confidence: float = 0.95,
     severity: ShrunkenEffects | None = None,
+    essays: Ids = None,
 ) -> RaterEffects:
     """Severity, consistency and range of each rater, shrunk to what all raters have in common.
 
@@ -144,6 +146,8 @@ def rater_effects(
         reference: On the same scale, shape (n,); NaN where there is none.
         confidence: Of the intervals, between 0 and 1.
         severity: Severity of the raters, in the order of their names, where it is estimated otherwise.
+        essays: Which essay each label is of, shape (n,), where a rater gave an essay several labels, such as on traits
+            (then prompts are prompts and traits): in errors and tests these count as one. By default each is another.
 
     Returns:
         The raters by name.
@@ -164,7 +168,7 @@ def rater_effects(
         >>> [(one.rater, one.remarks) for one in effects.raters]
         [('0', ('lenient',)), ('1', ()), ('2', ()), ('3', ('reversed',))]
     """
-    rated = _Labels.of(raters, prompts, labels, reference)
+    rated = _Labels.of(raters, prompts, labels, reference, essays)
     severity = severity or shrunken_effects(*_mean_errors(rated), confidence)
     consistency = shrunken_effects(*_fisher_z(rated), confidence)
     spread, residual_dof = _spread(rated)
@@ -204,7 +208,7 @@ def rater_effects(
 
 
 def pooled_correlation(
-    prompts: ArrayLike, labels: ArrayLike, reference: ArrayLike, confidence: float = 0.95
+    prompts: ArrayLike, labels: ArrayLike, reference: ArrayLike, confidence: float = 0.95, essays: Ids = None
 ) -> Estimate | None:
     """Correlation of labels and references within prompts, pooled over them by Fisher's transformation.
 
@@ -215,6 +219,7 @@ def pooled_correlation(
         labels: Labels, shape (n,), finite.
         reference: References, shape (n,); NaN where there is none.
         confidence: Of the interval, between 0 and 1.
+        essays: As of :func:`rater_effects`.
 
     Returns:
         The correlation; None where no prompt has LEAST_CORRELATED of both.
@@ -227,7 +232,7 @@ def pooled_correlation(
         >>> round(found.value, 3), round(found.low, 3)
         (0.886, 0.264)
     """
-    rated = _Labels.of(np.zeros(np.shape(prompts), dtype=int), prompts, labels, reference)
+    rated = _Labels.of(np.zeros(np.shape(prompts), dtype=int), prompts, labels, reference, essays)
     values, weights = _fisher_z(rated)
     if not weights.any():
         return None
@@ -334,6 +339,7 @@ class _Labels:
         rater: Number of each label's rater, (n,).
         prompt: Number of its prompt, (n,).
         cell: Number of the pair of both, (n,).
+        repeats: Labels of an essay in the mean by rater, (R,): above 1 where an essay has several.
         standard: Labels from their prompt's mean, (n,); 0 where the prompt's labels are all equal.
         reference: References from the same mean, (n,); NaN where there is none.
         error: Label less reference, (n,); NaN likewise.
@@ -345,6 +351,7 @@ class _Labels:
     rater: Codes
     prompt: Codes
     cell: Codes
+    repeats: Array
     standard: Array
     reference: Array
     error: Array
@@ -352,7 +359,7 @@ class _Labels:
     highest: Array
 
     @classmethod
-    def of(cls, raters: ArrayLike, prompts: ArrayLike, labels: ArrayLike, reference: ArrayLike) -> _Labels:
+    def of(cls, raters: ArrayLike, prompts: ArrayLike, labels: ArrayLike, reference: ArrayLike, essays: Ids) -> _Labels:
         (label,) = checked_columns(labels=labels)
         against = np.asarray(reference, dtype=np.float64)
         if against.shape != label.shape or np.isinf(against).any():
@@ -371,7 +378,10 @@ class _Labels:
         cell = pd.factorize(rater * len(prompt_names) + prompt)[0]
         error = standard - standard_reference
         lowest, highest = (label == low).astype(float), (label == high).astype(float)
-        return cls(names, rater, prompt, cell, np.nan_to_num(standard), standard_reference, error, lowest, highest)
+        essay = np.arange(len(label)) if essays is None else _codes("essay", essays, label.shape)[0]
+        distinct = np.bincount(rater[~pd.DataFrame({"rater": rater, "essay": essay}).duplicated().to_numpy()])
+        columns = np.nan_to_num(standard), standard_reference, error, lowest, highest
+        return cls(names, rater, prompt, cell, np.bincount(rater) / distinct, *columns)
 
 
 def _deviations(values: Array, codes: Codes) -> Array:
@@ -396,16 +406,17 @@ def _mean_errors(rated: _Labels) -> tuple[Array, Array]:
     counts = np.bincount(cell)
     squares = np.bincount(rater, weights=_deviations(error, cell) ** 2, minlength=size)
     dof = np.bincount(rater, minlength=size) - (_table(rated, counts, known) > 0).sum(1)
+    squares, dof = squares / rated.repeats, dof / rated.repeats
     # With the variance between raters among it, which counts where nearly all raters have one label.
     whole = float(np.square(_deviations(error, rated.prompt[known])).sum()) / max(len(error), 1)
     pooled = (squares.sum() + PRIOR_LABELS * whole) / (dof.sum() + PRIOR_LABELS)
     variance = np.maximum((PRIOR_LABELS * pooled + squares) / (PRIOR_LABELS + dof), FLOAT_NOISE)
     means = np.bincount(cell, weights=error) / np.maximum(counts, 1)
-    return _table(rated, means, known), _table(rated, counts, known) / variance[:, None]
+    return _table(rated, means, known), _table(rated, counts, known) / (variance * rated.repeats)[:, None]
 
 
 def _fisher_z(rated: _Labels) -> tuple[Array, Array]:
-    """Fisher's z of each rater on each prompt, and what it weighs: labels - 3."""
+    """Fisher's z of each rater on each prompt, and what it weighs: labels - 3, of an essay's labels as of one."""
     known = np.isfinite(rated.error)
     cell = rated.cell[known]
     label, reference = (_deviations(column[known], cell) for column in (rated.standard, rated.reference))
@@ -416,10 +427,11 @@ def _fisher_z(rated: _Labels) -> tuple[Array, Array]:
     scale = np.sqrt(np.where((of_label > noise) & (of_reference > noise), of_label * of_reference, np.inf))
     z = np.arctanh(np.clip(product / scale, -FISHER_CAP, FISHER_CAP))
     usable = (counts >= LEAST_CORRELATED) & (of_reference > noise)
-    return _table(rated, z, known), _table(rated, np.where(usable, counts - 3, 0.0), known)
+    weights = _table(rated, np.where(usable, counts - 3, 0.0), known)
+    return _table(rated, z, known), weights / rated.repeats[:, None]
 
 
-def _spread(rated: _Labels) -> tuple[Array, NDArray[np.int64]]:
+def _spread(rated: _Labels) -> tuple[Array, Array]:
     """SD of each rater's labels within prompts as a share of all raters', (R,), and its degrees of freedom."""
     squares = np.bincount(rated.rater, weights=_deviations(rated.standard, rated.cell) ** 2)
     squares[squares <= FLOAT_NOISE * len(rated.cell)] = 0.0
@@ -427,7 +439,7 @@ def _spread(rated: _Labels) -> tuple[Array, NDArray[np.int64]]:
     dof = np.bincount(rated.rater) - (_table(rated, np.bincount(rated.cell), everywhere) > 0).sum(1)
     pooled = squares.sum() / max(dof.sum(), 1)
     ratio = np.divide(squares, dof * pooled, out=np.full(len(dof), np.nan), where=dof * pooled > FLOAT_NOISE)
-    return np.sqrt(ratio), dof
+    return np.sqrt(ratio), dof / rated.repeats
 
 
 def _as_correlation(z: Estimate) -> Estimate:
@@ -457,7 +469,7 @@ def _consistency_remarks(figures: list[RaterFigures]) -> list[str]:
     return ["reversed" if high < 0 else "inconsistent" if high < bound else "" for high in ends]
 
 
-def _range_remarks(ratio: Array, dof: NDArray[np.int64]) -> list[str]:
+def _range_remarks(ratio: Array, dof: Array) -> list[str]:
     """Remarks on a spread that is small and, by the chi-squared test of a variance, not so by chance."""
     known = np.isfinite(ratio) & (dof >= LEAST_REMARKED)
     p = np.ones(len(ratio))
@@ -475,8 +487,8 @@ def _extreme_remarks(rated: _Labels, extreme: Array, remark: str) -> list[str]:
     counts, found, expected = (
         values * (others > 0) for values in (counts, found, counts * found.sum(0) / counts.sum(0))
     )
-    size, observed, chance = (values.sum(1) for values in (counts, found, expected))
-    # P(X >= observed) of a Poisson variable.
+    size, observed, chance = (values.sum(1) / rated.repeats for values in (counts, found, expected))
+    # P(X >= observed) of a Poisson variable; an essay's labels count as one, so that these need not be whole numbers.
     p = np.where(observed > 0, gammainc(observed, chance), 1.0)
-    remarked = (size >= LEAST_REMARKED) & (holm_adjusted(p) < ALARM) & (observed > EXTREME * of_others)
+    remarked = (size >= LEAST_REMARKED) & (holm_adjusted(p) < ALARM) & (observed * rated.repeats > EXTREME * of_others)
     return [remark if one else "" for one in remarked]

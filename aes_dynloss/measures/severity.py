@@ -8,6 +8,9 @@ The machine's score, made without the rating, says how good the essay is; u_i is
 what two raters of the same essay share. So raters who scored the same essays are compared with each other, and those
 who did not by the essays' machine scores: it takes no essay that two have scored, and no assignment by chance, as long
 as raters were not given essays for what the machine does not see.
+
+Where raters score an essay on several traits, y_ir and machine_i are means over these, each in its own standard
+deviations, since a rater's errors on the traits of an essay are not independent.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ class Severities(NamedTuple):
         raters: R raters' names, in order.
         effects: Estimates by rater, shrunken towards the mean; None where a rater shares no prompt with another.
         machine: The machine's mean score less the essays' ratings, which are adjusted for severity.
-        residuals: What is left of each rating, (n,): NaN on a prompt whose ratings are all equal.
+        residuals: What is left of each rating, or of the mean over traits that it is part of, (n,): NaN on a prompt
+            whose ratings are all equal.
         adjusted: Ratings on their prompt's scale, less the severity of who gave them, (n,).
         essay_variance: tau^2; 0 where no essay has two ratings.
         error_variance: sigma_r^2 by rater, (R,); with tau^2 among it where no essay has two ratings.
@@ -62,20 +66,18 @@ class Severities(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """Ratings in SDs of their prompt, and where they belong.
+    """Ratings in SDs of their prompt, and where they belong: m means over what a rater scored an essay on.
 
     Args:
-        rating: (n,).
-        machine: Machine's scores in the same units, (n,).
-        sd: SD of the prompt's ratings, (n,).
-        rater: Number of each rating's rater, (n,).
-        essays: Which essay each rating is of, (n, essays).
-        design: Raters, prompts' levels and prompts' slopes, (n, raters + 2 prompts).
+        rating: (m,).
+        machine: Machine's scores in the same units, (m,).
+        rater: Number of each mean's rater, (m,).
+        essays: Which essay each is of, (m, essays).
+        design: Raters, strata's levels and strata's slopes, (m, raters + 2 strata).
     """
 
     rating: Array
     machine: Array
-    sd: Array
     rater: Codes
     essays: Any
     design: Any
@@ -107,8 +109,9 @@ def rater_severities(
 
     Args:
         raters: Who gave each rating, shape (n,).
-        essays: Which essay it is of, shape (n,), distinct over prompts.
-        prompts: Each essay's prompt, shape (n,).
+        essays: Which essay it is of, shape (n,). A rater's ratings of one essay on several prompts, such as traits of
+            one prompt, count as one, their mean in SDs.
+        prompts: Each rating's prompt, or prompt and trait, shape (n,).
         ratings: On the prompt's scale, shape (n,), finite.
         machine: Machine's score of the essay before rounding, made without the rating, shape (n,), finite.
         confidence: Of the intervals, between 0 and 1.
@@ -145,13 +148,13 @@ def rater_severities(
     used = np.flatnonzero(sd > 0)
     if not len(used):
         raise DataError("All ratings of a prompt are equal, on each prompt: no severity can be told of them.")
-    model = _model(label[used], score[used], rater[used], prompt[used], essay[used], len(names))
+    model, mean_of = _model(label[used], score[used], rater[used], prompt[used], essay[used], len(names))
     fit = _fit(model, len(names))
     effects, covariance = _effects(fit, len(names), confidence)
     severity = np.array([0.0 if one is None else one.value for one in effects.estimates])
     residuals, adjusted = np.full(len(label), np.nan), label.copy()
-    residuals[used] = fit.residuals
-    adjusted[used] -= severity[model.rater] * model.sd
+    residuals[used] = fit.residuals[mean_of]
+    adjusted[used] -= severity[rater[used]] * sd[used]
     return Severities(
         [str(name) for name in names],
         effects,
@@ -163,17 +166,30 @@ def rater_severities(
     )
 
 
-def _model(label: Array, score: Array, rater: Codes, prompt: Codes, essay: Codes, raters: int) -> _Model:
-    prompt, essay = pd.factorize(prompt)[0], pd.factorize(essay)[0]
+def _model(label: Array, score: Array, rater: Codes, prompt: Codes, essay: Codes, raters: int) -> tuple[_Model, Codes]:
+    """The model, and the number of the mean that each rating is part of, (n,)."""
     by_prompt = pd.Series(label).groupby(prompt)
     mean, sd = (by_prompt.transform(name).to_numpy(dtype=np.float64) for name in ("mean", "std"))
-    machine = (score - mean) / sd
-    centred = machine - pd.Series(machine).groupby(prompt).transform("mean").to_numpy()
-    rows, ones = np.arange(len(label)), np.ones(len(label))
-    of_rater = csr_array((ones, (rows, rater)), shape=(len(label), raters))
-    levels, slopes = (csr_array((values, (rows, prompt))) for values in (ones, centred))
+    mean_of = pd.factorize(essay * raters + rater)[0]
+    counts, first = np.bincount(mean_of), np.unique(mean_of, return_index=True)[1]
+    rating, machine = (np.bincount(mean_of, (values - mean) / sd) / counts for values in (label, score))
+    stratum, essay, rater = _strata(mean_of, prompt), pd.factorize(essay[first])[0], rater[first]
+    centred = machine - pd.Series(machine).groupby(stratum).transform("mean").to_numpy()
+    rows, ones = np.arange(len(first)), np.ones(len(first))
+    of_rater = csr_array((ones, (rows, rater)), shape=(len(first), raters))
+    levels, slopes = (csr_array((values, (rows, stratum))) for values in (ones, centred))
     design = hstack([of_rater, levels, slopes]).tocsr()
-    return _Model((label - mean) / sd, machine, sd, rater, csr_array((ones, (rows, essay))), design)
+    return _Model(rating, machine, rater, csr_array((ones, (rows, essay))), design), mean_of
+
+
+def _strata(mean_of: Codes, prompt: Codes) -> Codes:
+    """Number of each mean's stratum, (m,): means over the same prompts and traits are compared with each other."""
+    parts: list[list[int]] = [[] for _ in range(int(mean_of.max()) + 1)]
+    order = np.argsort(prompt, kind="stable")
+    for number, part in zip(mean_of[order].tolist(), prompt[order].tolist(), strict=True):
+        parts[number].append(part)
+    numbers: dict[tuple[int, ...], int] = {}
+    return np.array([numbers.setdefault(tuple(own), len(numbers)) for own in parts])
 
 
 def _fit(model: _Model, raters: int) -> _Fit:

@@ -36,7 +36,7 @@ def measure_raters(
     Args:
         essays: Checked predictions with ``ratings_by_rater``.
         ranges: Score range by prompt.
-        min_group: Ratings of a rater of whom figures are told, at least.
+        min_group: Essays rated by a rater of whom figures are told, at least.
         confidence: Of the intervals, between 0 and 1.
 
     Returns:
@@ -60,14 +60,17 @@ def measure_raters(
     compared = OTHERS if twice >= LEAST_RATED_TWICE else MACHINE
     others = others if compared == OTHERS else np.full(len(others), np.nan)
     reference = others if compared == OTHERS else rows["raw"]
-    effects = rater_effects(rows["rater"], rows["prompt"], rows["rating"], reference, confidence, found.effects)
-    drifts = rater_drifts(rows["rater"], found.residuals, rows["day"], confidence)
+    columns = (rows[name] for name in ("rater", "scale", "rating"))
+    effects = rater_effects(*columns, reference, confidence, found.effects, rows["essay"])
+    once = _row_an_essay(rows, found.residuals)
+    drifts = rater_drifts(once["rater"], once["residual"], once["day"], confidence)
     raters = [_with_drift(rater_entry(one), drifts.get(one.rater)) for one in effects.raters]
-    told = [one for one in raters if one.n >= min_group]
-    covariates = {"the machine's score": rows["raw"]}
-    if LENGTH_COLUMN in rows:
-        covariates["length"] = np.log1p(rows[LENGTH_COLUMN])
-    tests = assignment_tests(rows["rater"], rows["prompt"], covariates)
+    essays_of = once["rater"].value_counts()
+    told = [one for one in raters if essays_of[one.rater] >= min_group]
+    covariates = {"the machine's score": once["raw"]}
+    if LENGTH_COLUMN in once:
+        covariates["length"] = np.log1p(once[LENGTH_COLUMN])
+    tests = assignment_tests(once["rater"], once["prompt"], covariates)
     report = RaterReport(
         raters=told,
         untold=len(raters) - len(told),
@@ -96,9 +99,9 @@ def adjusted_scores(essays: pd.DataFrame) -> pd.DataFrame | None:
     rows = _rating_rows(essays)
     if rows is None:
         return None
-    means = rows.assign(adjusted=_severities(rows, 0.95).adjusted).groupby("essay", sort=False)
+    means = rows.assign(adjusted=_severities(rows, 0.95).adjusted).groupby("scored", sort=False)
     first = means.first()
-    scale = first["prompt"].tolist()
+    scale = first["scale"].tolist()
     names: dict[str, Any] = {"essay_id": first["essay_id"].tolist(), "prompt_id": scale}
     if TRAIT_COLUMN in essays:
         prompts, traits = zip(*map(prompt_and_trait, scale), strict=True)
@@ -111,7 +114,11 @@ def adjusted_scores(essays: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame | None:
-    """A row a rating: rater, rating, day, essay (its number), essay_id, prompt, raw, score and maybe words."""
+    """A row a rating: rater, rating, day, essay (its number), essay_id, prompt, raw, score and maybe words.
+
+    With several traits, ``scale`` is the id of the prompt and trait, and ``scored`` numbers what a row of the table is:
+    an essay on a trait. Without, they say what ``prompt`` and ``essay`` say.
+    """
     if RATINGS_COLUMN not in essays:
         return None
     counts = essays[RATINGS_COLUMN].map(len).to_numpy()
@@ -121,20 +128,33 @@ def _rating_rows(essays: pd.DataFrame) -> pd.DataFrame | None:
     for name in ("essay_id", "prompt_id", "raw", "score", LENGTH_COLUMN):
         if name in essays:
             rows[name] = essays[name].to_numpy()[number]
-    rows = rows.rename(columns={"prompt_id": "prompt"}).assign(essay=number)
-    varied = (rows.groupby("prompt")["rating"].transform("max") != rows["rating"]).any()
+    rows = rows.rename(columns={"prompt_id": "scale"}).assign(scored=number)
+    rows["prompt"] = (
+        [prompt_and_trait(scale)[0] for scale in rows["scale"]] if TRAIT_COLUMN in essays else rows["scale"]
+    )
+    rows["essay"] = rows.groupby(["prompt", "essay_id"], sort=False).ngroup()
+    varied = (rows.groupby("scale")["rating"].transform("max") != rows["rating"]).any()
     return rows if varied and (rows["rater"] != rows["rater"].iloc[0]).any() else None
 
 
+def _row_an_essay(rows: pd.DataFrame, residuals: NDArray[np.float64]) -> pd.DataFrame:
+    """A row a rater and essay: prompt, day, residual and raw, in SDs and means over traits, and maybe words."""
+    raw = rows.groupby("scale")["raw"]
+    units = (rows["raw"] - raw.transform("mean")) / raw.transform("std").replace(0.0, np.nan)
+    how = {"prompt": "first", "day": "mean", "residual": "mean", "raw": "mean", LENGTH_COLUMN: "first"}
+    once = rows.assign(residual=residuals, raw=units).groupby(["rater", "essay"], sort=False, as_index=False)
+    return once.agg({name: by for name, by in how.items() if name in rows or name == "residual"})
+
+
 def _severities(rows: pd.DataFrame, confidence: float) -> Severities:
-    return rater_severities(rows["rater"], rows["essay"], rows["prompt"], rows["rating"], rows["raw"], confidence)
+    return rater_severities(rows["rater"], rows["essay"], rows["scale"], rows["rating"], rows["raw"], confidence)
 
 
 def _others(rows: pd.DataFrame, adjusted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean adjusted score of the essay's other raters, for each rating; NaN where there is none."""
-    by_essay = pd.Series(adjusted).groupby(rows["essay"].to_numpy())
-    counts = by_essay.transform("size").to_numpy() - 1.0
-    return (by_essay.transform("sum").to_numpy() - adjusted) / np.where(counts > 0, counts, np.nan)
+    of_scored = pd.Series(adjusted).groupby(rows["scored"].to_numpy())
+    counts = of_scored.transform("size").to_numpy() - 1.0
+    return (of_scored.transform("sum").to_numpy() - adjusted) / np.where(counts > 0, counts, np.nan)
 
 
 def _with_drift(rater: RaterEntry, drift: Drift | None) -> RaterEntry:
@@ -148,27 +168,28 @@ def _with_drift(rater: RaterEntry, drift: Drift | None) -> RaterEntry:
 
 def _machine(rows: pd.DataFrame, found: Severities, others: NDArray[np.float64], confidence: float) -> RaterEntry:
     """The machine as a rater of every essay; its consistency has the same kind of reference as the raters'."""
-    by_prompt = rows.groupby("prompt")["rating"]
-    mean, sd, low, high = (by_prompt.transform(name).to_numpy() for name in ("mean", "std", "min", "max"))
-    first = ~rows.duplicated("essay").to_numpy()
+    by_scale = rows.groupby("scale")["rating"]
+    mean, sd, low, high = (by_scale.transform(name).to_numpy() for name in ("mean", "std", "min", "max"))
+    first = ~rows.duplicated("scored").to_numpy()
     standard = ((rows["raw"].to_numpy() - mean) / np.where(sd > 0, sd, np.nan))[first]
-    essays = rows[first]
+    scored = rows[first]
     known = np.isfinite(others[first])
     r = None
     if known.any():
-        r = pooled_correlation(essays["prompt"][known], essays["raw"][known], others[first][known], confidence)
-    within = pd.Series(standard).groupby(essays["prompt"].to_numpy()).std()
+        columns = (scored[name][known] for name in ("scale", "raw"))
+        r = pooled_correlation(*columns, others[first][known], confidence, scored["essay"][known])
+    within = pd.Series(standard).groupby(scored["scale"].to_numpy()).std()
     return RaterEntry(
         rater=MACHINE,
-        n=len(essays),
+        n=scored["essay"].nunique(),
         mean=none_if_nan(np.nanmean(standard)),
         sd_ratio=none_if_nan(np.sqrt(np.nanmean(within**2))) if within.notna().any() else None,
         severity=found.machine.value,
         severity_interval=[found.machine.low, found.machine.high],
         consistency=None if r is None else r.value,
         consistency_interval=None if r is None else [r.low, r.high],
-        lowest=float((essays["score"] == low[first]).mean()),
-        highest=float((essays["score"] == high[first]).mean()),
+        lowest=float((scored["score"] == low[first]).mean()),
+        highest=float((scored["score"] == high[first]).mean()),
     )
 
 
@@ -176,7 +197,7 @@ def _adjusted_agreement(
     rows: pd.DataFrame, adjusted: NDArray[np.float64], ranges: Mapping[str, ScoreRange]
 ) -> dict[str, AdjustedAgreement]:
     entries = {}
-    for prompt, own in rows.assign(adjusted=adjusted).groupby("prompt", sort=False):
+    for prompt, own in rows.assign(adjusted=adjusted).groupby("scale", sort=False):
         means = own.groupby("essay").agg({"rating": "mean", "adjusted": "mean", "raw": "first", "score": "first"})
         figures: dict[str, Any] = {"n": len(means)}
         for column, ending in (("rating", ""), ("adjusted", "_adjusted")):
@@ -230,8 +251,8 @@ def _conclusions(report: RaterReport, min_group: int, few: str) -> list[str]:
             place = "more severe than every rater"
         said.append(f"The machine is {place}.")
     if report.untold:
-        untold = "1 rater has" if report.untold == 1 else f"{report.untold} raters have"
-        said.append(f"{untold} fewer than {min_group} ratings, and no figures here.")
+        untold, have = ("1 rater", "has") if report.untold == 1 else (f"{report.untold} raters", "have")
+        said.append(f"{untold} {have} rated fewer than {min_group} essays, and {have} no figures here.")
     if few:
         said.append(f"{few}, fewer than {LEAST_RATED_TWICE}: consistency is that with the machine's scores.")
     return said + assignment_words(report)

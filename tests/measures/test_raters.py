@@ -196,6 +196,34 @@ def test_a_rater_with_a_prompt_of_his_own_is_not_compared():
     assert alone.severity.p is None
 
 
+def test_an_essays_labels_on_traits_count_as_one_in_errors():
+    columns = labels_of(4, planted=PLANTED)
+    essays, traits = np.tile(np.arange(len(columns[0])), 3), np.repeat(np.arange(3), len(columns[0]))
+    rater, prompt, label, reference = (np.tile(column, 3) for column in columns)
+    prompt = prompt + 10 * traits
+    one, three = rater_effects(*columns), rater_effects(rater, prompt, label, reference, essays=essays)
+    assert three.severity == pytest.approx(one.severity)
+    assert three.consistency == pytest.approx(one.consistency)
+    for found, expected in zip(three.raters, one.raters, strict=True):
+        assert found.n == 3 * expected.n
+        assert found.consistency == pytest.approx(expected.consistency)
+        assert (found.sd_ratio, found.remarks) == (pytest.approx(expected.sd_ratio), expected.remarks)
+    apart, together = pooled_correlation(*columns[1:]), pooled_correlation(prompt, label, reference, essays=essays)
+    assert together == pytest.approx(apart)
+
+
+def test_an_essays_extreme_labels_on_traits_are_no_further_evidence():
+    """Without halves, a rater's 4 lowest labels of 60 beside 15 of 600 are chance; six traits do not make them more."""
+    rater = np.repeat(np.arange(11), 60)
+    label = np.tile([2.0, 3.0], 330)
+    label[:4] = 1.0
+    label[60:660:40] = 1.0
+    essays, traits = np.tile(np.arange(660), 6), np.repeat(np.arange(6), 660)
+    columns = np.tile(rater, 6), traits, np.tile(label, 6), np.full(6 * 660, np.nan)
+    assert rater_effects(*columns).raters[0].remarks == ("lowest label",)
+    assert rater_effects(*columns, essays=essays).raters[0].remarks == ()
+
+
 def test_extreme_labels_are_held_against_others_on_the_same_prompts():
     """Many lowest labels on a hard prompt are what the others give there, too."""
     shares = {("X", "hard"): (300, 0.6)} | {(one, "hard"): (175, 0.4) for one in "PQRS"}

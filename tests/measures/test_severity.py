@@ -136,6 +136,42 @@ def test_what_cannot_be_compared():
         rater_severities(rater[1:], essay, prompt, ratings, machine)
 
 
+def on_traits(columns, traits):
+    """The same essays on several traits, of one scale each."""
+    rater, essay, prompt, ratings, machine = (np.tile(column, traits) for column in columns)
+    trait = np.repeat(np.arange(traits), len(columns[0]))
+    return rater, essay, prompt + 2 * trait, ratings + 3 * trait, machine + 3 * trait
+
+
+def test_an_essay_on_several_traits_is_one_essay():
+    columns = scored(6)
+    one, three = rater_severities(*columns), rater_severities(*on_traits(columns, 3))
+    assert three.effects.differences == pytest.approx(one.effects.differences)
+    for found, expected in zip(three.effects.estimates, one.effects.estimates, strict=True):
+        assert found == pytest.approx(expected)
+    assert three.machine == pytest.approx(one.machine)
+    np.testing.assert_allclose(three.residuals, np.tile(one.residuals, 3), atol=1e-9)
+    np.testing.assert_allclose(three.adjusted - on_traits(columns, 3)[3], np.tile(one.adjusted - columns[3], 3))
+
+
+def test_raters_who_scored_other_traits_are_not_compared():
+    rater, essay, prompt, ratings, machine = on_traits(scored(6, severities=np.zeros(2), twice=1.0), 2)
+    own = rater == prompt // 2
+    found = rater_severities(*(column[own] for column in (rater, essay, prompt, ratings, machine)))
+    assert found.effects.estimates == [None, None]
+
+
+def test_alike_raters_seldom_differ_on_several_traits():
+    """A rater's error on an essay, which all traits share, is no evidence from each of them."""
+    p = []
+    for seed in range(60):
+        columns = scored(seed, essays=150, severities=np.zeros(5))
+        rater, essay, prompt, ratings, machine = on_traits(columns, 6)
+        noisy = ratings + np.random.default_rng(seed).normal(0, 0.5, len(ratings))
+        p.append(rater_severities(rater, essay, prompt, noisy, machine).effects.differences.p)
+    assert np.mean(np.array(p) < 0.05) < 0.05 + norm.ppf(0.999) * np.sqrt(0.05 * 0.95 / len(p))
+
+
 def test_drifts():
     rater, essay, prompt, ratings, machine = scored(5, essays=4000)
     times = np.random.default_rng(5).random(len(rater)) * 90

@@ -114,7 +114,7 @@ def test_raters_of_few_ratings_are_not_told(tmp_path):
     found = build_report(read(tmp_path, few_of_cy(ratings())), resamples=0).raters
     assert [one.rater for one in found.raters] == ["Ann", "Bo", "Di", "Ed"]
     assert found.untold == 1
-    assert "1 rater has fewer than 10 ratings, and no figures here." in found.conclusions
+    assert "1 rater has rated fewer than 10 essays, and has no figures here." in found.conclusions
     assert found.compared_with == "other raters"
     assert not [one for one in found.conclusions if "consistency is that with the machine's scores" in one]
 
@@ -125,7 +125,7 @@ def test_raters_and_essays_of_few_ratings_are_both_counted(tmp_path):
     assert 0 < twice < 30
     found = build_report(read(tmp_path, rows), resamples=0).raters
     assert [one for one in found.conclusions if "fewer than" in one] == [
-        "1 rater has fewer than 10 ratings, and no figures here.",
+        "1 rater has rated fewer than 10 essays, and has no figures here.",
         f"{twice} essays have two ratings or more, fewer than 30: consistency is that with the machine's scores.",
     ]
 
@@ -199,3 +199,50 @@ def test_raters_whom_nothing_connects_are_not_compared(tmp_path):
     found = build_report(read(tmp_path, rows), resamples=0)
     assert found.raters.severity_p is None
     assert found.raters.conclusions[0].startswith("Raters' severities cannot be compared: ")
+
+
+def on_traits(rows, traits=("content", "form")):
+    """The same ratings on several traits."""
+    return pd.concat([rows.assign(trait=trait) for trait in traits], ignore_index=True)
+
+
+def test_an_essay_on_several_traits_is_one_essay(tmp_path):
+    rows = ratings(drift=3.0, chosen=True)
+    one, three = (
+        measure_raters(table.table, table.ranges, 10)
+        for table in (read(tmp_path, each, date="date") for each in (rows, on_traits(rows, "abc")))
+    )
+    assert three.assignment.keys() == one.assignment.keys() == {"the machine's score", "length"}
+    for name, test in one.assignment.items():
+        assert dict(three.assignment[name]) == pytest.approx(dict(test))
+    assert (three.severity_sd, three.severity_p) == pytest.approx((one.severity_sd, one.severity_p))
+    for found, expected in zip([*three.raters, three.machine], [*one.raters, one.machine], strict=True):
+        assert found.n == expected.n * (1 if found is three.machine else 3)
+        assert {**found, "n": 0} == {
+            key: value if value is None or isinstance(value, str) else pytest.approx(value)
+            for key, value in {**expected, "n": 0}.items()
+        }
+    assert three.conclusions == one.conclusions
+    assert list(three.adjusted) == [f"{prompt}/{trait}" for trait in "abc" for prompt in "12"]
+
+
+def test_few_essays_are_few_on_several_traits_too(tmp_path):
+    rows = few_of_cy(ratings(twice=0.05))
+    twice = rows["essay_id"].duplicated().sum()
+    assert 5 < twice < 30
+    found = build_report(read(tmp_path, on_traits(rows, "abcdef")), resamples=0).raters
+    assert found.compared_with == "machine"
+    assert found.machine.n == 300
+    assert [one for one in found.conclusions if "fewer than" in one] == [
+        "1 rater has rated fewer than 10 essays, and has no figures here.",
+        f"{twice} essays have two ratings or more, fewer than 30: consistency is that with the machine's scores.",
+    ]
+
+
+def test_adjusted_scores_of_each_essay_and_trait(tmp_path):
+    rows = ratings()
+    one, two = (adjusted_scores(read(tmp_path, each).table) for each in (rows, on_traits(rows)))
+    keys = ["essay_id", "prompt_id"]
+    for trait in ("content", "form"):
+        own = two[two["trait"] == trait].drop(columns="trait")
+        pd.testing.assert_frame_equal(own.set_index(keys).sort_index(), one.set_index(keys).sort_index())
