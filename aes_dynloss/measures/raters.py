@@ -88,6 +88,7 @@ class RaterEffects:
         lowest: Share of all labels that are the lowest of their prompt.
         highest: Share of all labels that are the highest.
         compared: Labels that have a reference.
+        within: Variance of labels within rater and prompt, in squared SDs of their prompt: that of an SD ratio of 1.
     """
 
     raters: list[RaterFigures]
@@ -96,6 +97,7 @@ class RaterEffects:
     lowest: float
     highest: float
     compared: int
+    within: float
 
     @property
     def efficiency(self) -> float | None:
@@ -171,7 +173,7 @@ def rater_effects(
     rated = _Labels.of(raters, prompts, labels, reference, essays)
     severity = severity or shrunken_effects(*_mean_errors(rated), confidence)
     consistency = shrunken_effects(*_fisher_z(rated), confidence)
-    spread, residual_dof = _spread(rated)
+    spread, residual_dof, within = _spread(rated)
     counts = np.bincount(rated.rater)
 
     def means(values: Array) -> list[float]:
@@ -204,6 +206,7 @@ def rater_effects(
         float(rated.lowest.mean()),
         float(rated.highest.mean()),
         int(np.isfinite(rated.error).sum()),
+        within,
     )
 
 
@@ -431,15 +434,15 @@ def _fisher_z(rated: _Labels) -> tuple[Array, Array]:
     return _table(rated, z, known), weights / rated.repeats[:, None]
 
 
-def _spread(rated: _Labels) -> tuple[Array, Array]:
-    """SD of each rater's labels within prompts as a share of all raters', (R,), and its degrees of freedom."""
+def _spread(rated: _Labels) -> tuple[Array, Array, float]:
+    """SD of each rater's labels within prompts as a share of all raters', (R,), its dof, and all raters' variance."""
     squares = np.bincount(rated.rater, weights=_deviations(rated.standard, rated.cell) ** 2)
     squares[squares <= FLOAT_NOISE * len(rated.cell)] = 0.0
     everywhere = np.ones(len(rated.cell), dtype=bool)
     dof = np.bincount(rated.rater) - (_table(rated, np.bincount(rated.cell), everywhere) > 0).sum(1)
     pooled = squares.sum() / max(dof.sum(), 1)
     ratio = np.divide(squares, dof * pooled, out=np.full(len(dof), np.nan), where=dof * pooled > FLOAT_NOISE)
-    return np.sqrt(ratio), dof / rated.repeats
+    return np.sqrt(ratio), dof / rated.repeats, float(pooled)
 
 
 def _as_correlation(z: Estimate) -> Estimate:

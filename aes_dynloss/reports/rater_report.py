@@ -74,7 +74,7 @@ def measure_raters(
     report = RaterReport(
         raters=told,
         untold=len(raters) - len(told),
-        machine=_machine(rows, found, others, confidence),
+        machine=_machine(rows, found, others, effects.within, confidence),
         compared_with=compared,
         severity_sd=found.effects.differences.sd,
         severity_p=found.effects.differences.p,
@@ -166,8 +166,13 @@ def _with_drift(rater: RaterEntry, drift: Drift | None) -> RaterEntry:
     return replace(rater, drift=drift.change.value, drift_interval=ends, drift_p_holm=drift.p_holm, remarks=remarks)
 
 
-def _machine(rows: pd.DataFrame, found: Severities, others: NDArray[np.float64], confidence: float) -> RaterEntry:
-    """The machine as a rater of every essay; its consistency has the same kind of reference as the raters'."""
+def _machine(
+    rows: pd.DataFrame, found: Severities, others: NDArray[np.float64], within: float, confidence: float
+) -> RaterEntry:
+    """The machine as a rater of every essay; its consistency has the same kind of reference as the raters'.
+
+    ``within`` is the raters' variance of which an SD ratio is told, see ``RaterEffects``.
+    """
     by_scale = rows.groupby("scale")["rating"]
     mean, sd, low, high = (by_scale.transform(name).to_numpy() for name in ("mean", "std", "min", "max"))
     first = ~rows.duplicated("scored").to_numpy()
@@ -178,12 +183,14 @@ def _machine(rows: pd.DataFrame, found: Severities, others: NDArray[np.float64],
     if known.any():
         columns = (scored[name][known] for name in ("scale", "raw"))
         r = pooled_correlation(*columns, others[first][known], confidence, scored["essay"][known])
-    within = pd.Series(standard).groupby(scored["scale"].to_numpy()).std()
+    by_scale = pd.Series(standard).groupby(scored["scale"].to_numpy())
+    dof = int((by_scale.count() - 1).clip(lower=0).sum())
+    variance = float(np.nansum((standard - by_scale.transform("mean")) ** 2)) / max(dof, 1)
     return RaterEntry(
         rater=MACHINE,
         n=scored["essay"].nunique(),
         mean=none_if_nan(np.nanmean(standard)),
-        sd_ratio=none_if_nan(np.sqrt(np.nanmean(within**2))) if within.notna().any() else None,
+        sd_ratio=float((variance / within) ** 0.5) if dof and within > 0 else None,
         severity=found.machine.value,
         severity_interval=[found.machine.low, found.machine.high],
         consistency=None if r is None else r.value,

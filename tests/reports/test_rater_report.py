@@ -246,3 +246,15 @@ def test_adjusted_scores_of_each_essay_and_trait(tmp_path):
     for trait in ("content", "form"):
         own = two[two["trait"] == trait].drop(columns="trait")
         pd.testing.assert_frame_equal(own.set_index(keys).sort_index(), one.set_index(keys).sort_index())
+
+
+def test_the_machines_sd_ratio_has_the_raters_denominator(tmp_path):
+    """Raters of other severity: SDs are within raters, of the machine as of each of them."""
+    rows = ratings(essays=600, twice=0.0)
+    raw = rows["reference"] - rows["rater"].map(dict(zip(NAMES, SEVERITY, strict=True)))
+    found = measure_raters(*_of(read(tmp_path, rows.assign(raw=raw))), 10)
+    assert found.machine.sd_ratio == pytest.approx(np.mean([one.sd_ratio for one in found.raters]), abs=0.06)
+
+
+def _of(table):
+    return table.table, table.ranges
