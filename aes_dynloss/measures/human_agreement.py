@@ -125,10 +125,10 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     """The machine's agreement corrected for the raters' errors, and the ceilings that these set.
 
     The reliability behind ``pearson_disattenuated`` and the ceilings is r between two raters on the essays that were
-    scored twice. Where the reference is the sum of both (in MOSTLY of these essays), or their mean (in MOSTLY of those
-    on which they differ, and no rater's own score there), it is stepped up by Spearman and Brown for the harmonic mean
-    of the essays' numbers of ratings, for the variance of a mean's error is
-    proportional to 1 / number. r of humans and machine, PRMSE and its variances are those of all rated essays.
+    scored twice. Where the reference is the sum of both (in MOSTLY of those essays whose sum is not between them, as of
+    zeros it is), or their mean (in MOSTLY of those on which they differ, and no rater's own score there), it is stepped
+    up by Spearman and Brown for the harmonic mean of the essays' numbers of ratings, for the variance of a mean's error
+    is proportional to 1 / number. r of humans and machine, PRMSE and its variances are those of all rated essays.
 
     Args:
         prompt: The prompt's id, for notes.
@@ -162,7 +162,7 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
     rated = ~np.isnan(every).all(axis=1)
     every, reference, raw = every[rated], *(essays[one].to_numpy()[rated] for one in ("reference", "raw"))
     both, resolution = twice[list(pair)].to_numpy(dtype=np.float64), twice["reference"].to_numpy()
-    summed = resolved and _is_mostly(both.sum(axis=1), resolution, score_range)
+    summed = resolved and _is_sum(both, resolution, score_range)
     averaged = resolved and _is_mean(both, resolution, score_range)
     counts = (~np.isnan(every)).sum(axis=1)
     # Raters whose scores run against each other are as reliable as those that have nothing in common.
@@ -178,7 +178,7 @@ def limit_entries(prompt: str, essays: pd.DataFrame, score_range: ScoreRange) ->
         "error_variance": none_if_nan(variance_of_errors(every)),
         "true_variance": none_if_nan(true_score_variance(every)),
     }
-    ones = counts == 1
+    ones = (counts == 1) & (np.nansum(every, axis=1) != 0)  # 0 is the same on both scales
     if summed and ones.any() and _is_mostly(np.nansum(every[ones], axis=1), reference[ones], score_range):
         limits["pearson_disattenuated"] = None
         return limits, [
@@ -217,6 +217,13 @@ def _lost(human: float | None, machine: float | None) -> float | None:
 def _is_mostly(made: Array, reference: Array, score_range: ScoreRange) -> bool:
     """Whether the reference is what was made of the ratings, up to rounding, in most essays."""
     return bool((np.abs(made - reference) <= 0.5 * score_range.step + 1e-6).mean() >= MOSTLY)
+
+
+def _is_sum(ratings: Array, reference: Array, score_range: ScoreRange) -> bool:
+    """Whether the reference is the sum of two ratings, up to rounding, where that is not between them as a mean is."""
+    total = ratings.sum(axis=1)
+    tells = (total < ratings.min(axis=1)) | (total > ratings.max(axis=1))
+    return bool(tells.any()) and _is_mostly(total[tells], reference[tells], score_range)
 
 
 def _is_mean(ratings: Array, reference: Array, score_range: ScoreRange) -> bool:

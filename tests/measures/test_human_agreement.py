@@ -49,6 +49,41 @@ def test_a_sum_of_two_raters_is_more_reliable_than_one_and_twice_their_scale():
     assert notes == []
 
 
+def mostly_zero(essays=1000, zeros=0.94):
+    """Two raters' scores from 0 to 4, of which most are 0, and raw machine scores on their scale."""
+    random = np.random.default_rng(0)
+    true = np.where(random.random(essays) < zeros, 0, random.integers(1, 5, essays)).astype(float)
+    errors = random.integers(-1, 2, (essays, 2)) * (true > 0)[:, None]
+    return np.clip(true[:, None] + errors, 0, 4), np.clip(true + random.normal(0, 0.2, essays), 0, 4)
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_zeros_do_not_tell_a_sum_from_a_mean(summed):
+    ratings, raw = mostly_zero()
+    reference = ratings.sum(axis=1) if summed else np.ceil(ratings.mean(axis=1))
+    scale, span = (2, ScoreRange(0, 8)) if summed else (1, ScoreRange(0, 4))
+    table = pd.DataFrame({"rater1": ratings[:, 0], "rater2": ratings[:, 1], "reference": reference, "raw": scale * raw})
+    found, notes = limits(table.assign(score=span.to_point(scale * raw)), span)
+    assert found["prmse"] == pytest.approx(float(prmse(raw, ratings)))
+    assert notes == []
+
+
+def test_zeros_do_not_tell_a_single_rating_from_a_doubled_one():
+    ratings, raw = mostly_zero()
+    second = np.where(np.arange(len(raw)) % 3 == 0, np.nan, ratings[:, 1])
+    reference = np.where(np.isnan(second), 2 * ratings[:, 0], ratings.sum(axis=1))
+    table = pd.DataFrame({"rater1": ratings[:, 0], "rater2": second, "reference": reference, "raw": 2 * raw})
+    found, notes = limits(table.assign(score=np.rint(2 * raw)), ScoreRange(0, 8))
+    assert (found["prmse"] > 0.5, notes) == (True, [])
+
+
+def test_raters_who_give_zeros_alone_give_no_sum():
+    zeros = np.zeros(50)
+    table = pd.DataFrame({"rater1": zeros, "rater2": zeros, "reference": zeros, "raw": np.linspace(0, 1, 50)})
+    found, _ = limits(table.assign(score=0.0), ScoreRange(0, 4))
+    assert found["human_ratings"]["n_twice"] == 50
+
+
 def test_a_sum_of_two_beside_single_ratings_has_two_scales():
     ratings, raw, _, _ = sample()
     second = np.where(np.arange(len(raw)) % 3 == 0, ratings[:, 1], np.nan)
