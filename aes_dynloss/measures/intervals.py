@@ -193,15 +193,14 @@ def fit_intervals(prompt_ids: Sequence[str], raw: ArrayLike, reference: ArrayLik
     by_prompt = {}
     for prompt in dict.fromkeys(prompt_ids):
         errors = np.sort(np.abs(machine - human)[prompts == prompt])
-        by_prompt[prompt] = PromptErrors(tuple(_thinned(errors, MOST_ERRORS).tolist()), len(errors))
+        kept = _quantiles(errors, min(MOST_ERRORS, len(errors)))
+        by_prompt[prompt] = PromptErrors(tuple(kept.tolist()), len(errors))
     return Intervals(by_prompt)
 
 
-def _thinned(errors: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """So many of their quantiles, where there are more errors than that; both ascending."""
-    if len(errors) <= most:
-        return errors
-    return errors[-(-np.arange(1, most + 1) * len(errors) // most) - 1]
+def _quantiles(errors: NDArray[np.float64], number: int) -> NDArray[np.float64]:
+    """So many of their quantiles, some of them equal where there are fewer errors; both ascending."""
+    return errors[-(-np.arange(1, number + 1) * len(errors) // number) - 1]
 
 
 def fit_pooled_intervals(
@@ -209,9 +208,9 @@ def fit_pooled_intervals(
 ) -> Intervals:
     """Intervals for prompts that a scorer has not seen, from its errors on others that it had not seen either.
 
-    Errors are divided by the width of their prompt's range, and the prompts' distributions mixed with equal weights.
-    Over prompts drawn as these were, coverage is as stated but for the number of prompts; one prompt's own may be
-    far from it.
+    Errors are divided by the width of their prompt's range, and the prompts' distributions mixed with equal weights:
+    as many quantiles of each, in all up to MOST_ERRORS and no more than there are essays. Over prompts drawn as these
+    were, coverage is as stated but for the number of prompts; one prompt's own may be far from it.
 
     Args:
         ranges: Score points of every prompt that is to have intervals, those of the essays among them.
@@ -239,8 +238,8 @@ def fit_pooled_intervals(
     relative = np.abs(machine - human) / np.array([widths[prompt] for prompt in prompt_ids])
     answered = np.asarray(prompt_ids, dtype=object)
     by_prompt = [np.sort(relative[answered == prompt]) for prompt in dict.fromkeys(prompt_ids)]
-    most = min(MOST_ERRORS // len(by_prompt), *map(len, by_prompt))
-    errors = np.sort(np.concatenate([_thinned(one, most) for one in by_prompt]))
+    number = max(min(MOST_ERRORS, len(relative)) // len(by_prompt), 1)
+    errors = np.sort(np.concatenate([_quantiles(one, number) for one in by_prompt]))
     return Intervals(
         {prompt: PromptErrors(tuple((errors * width).tolist()), len(relative)) for prompt, width in widths.items()}
     )

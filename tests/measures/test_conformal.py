@@ -157,7 +157,30 @@ class TestPooledIntervals:
         many = fit_pooled_intervals(
             self.RANGES, ["1"] * 40 + ["2"] * 400, [*raw + 1, *np.repeat(raw, 10)], [1] * 40 + [0] * 400
         )
-        assert many.prompts["new"].errors == pytest.approx(few.prompts["new"].errors)
+        for share in (0.25, 0.5, 0.9):
+            assert many.prompts["new"].half_width(share) == pytest.approx(few.prompts["new"].half_width(share), abs=0.1)
+
+    @pytest.mark.parametrize("small", [1, 5])
+    def test_a_prompt_of_few_essays_leaves_the_others_their_quantiles(self, small):
+        random = np.random.default_rng(0)
+        ranges = {str(number): ScoreRange(0, 10) for number in range(8)}
+        known = [name for name in ranges for _ in range(small if name == "0" else 500)]
+        errors = random.normal(size=len(known))
+        pooled = fit_pooled_intervals(ranges, known, errors, np.zeros(len(known))).prompts["1"]
+        own = np.abs(errors[: len(known) - 3500])
+        share = (
+            (own <= pooled.half_width(0.9)).mean() + 7 * (np.abs(errors[-3500:]) <= pooled.half_width(0.9)).mean()
+        ) / 8
+        assert share == pytest.approx(0.9, abs=0.02)
+        assert len(pooled.errors) == MOST_ERRORS
+        assert np.isin(own / 10, np.array(pooled.errors) / 10).all()
+
+    def test_few_essays_have_no_more_errors_than_they_are(self):
+        pooled = fit_pooled_intervals(
+            self.RANGES, ["1", "2", "2", "2"], raw=[3.0, 0.2, 0.4, 0.6], reference=[2, 0, 0, 0]
+        )
+        assert pooled.prompts["2"].errors == pytest.approx((0.4, 0.5, 0.5, 0.6))
+        assert pooled.prompts["2"].essays == 4
 
     def test_they_are_a_share_of_each_range(self):
         intervals = fit_pooled_intervals(self.RANGES, ["1", "2"], raw=[3.0, 1.5], reference=[2, 1])
