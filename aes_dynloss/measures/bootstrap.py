@@ -282,12 +282,14 @@ def agreement_draws(
     generator: np.random.Generator,
     *,
     averaged: Mapping[str, Column] | None = None,
+    alike: bool = False,
 ) -> dict[str, NDArray[np.float64]]:
     """Measures on the same resamples of essays, drawn with replacement.
 
     Up to MOST_DRAWN_ESSAYS the resamples are those of ``bootstrap_draws``, and so are kappa and r. Above, the means
     from which they are computed (of h, m, h^2, m^2, h m) are drawn from the normal distribution that a resample's means
-    tend to: around the essays' means, with their covariance / n.
+    tend to: around the essays' means, with their covariance / n. Draws of such means do not go with those of another
+    call, of other scores of the same essays; with ``alike`` they are of resamples, however many essays there are.
 
     Args:
         human: Numbers of the human score points, shape (n,), n >= 1.
@@ -296,6 +298,7 @@ def agreement_draws(
         resamples: Number of resamples, >= 1.
         generator: Source of randomness.
         averaged: Columns of which the mean is wanted, (n,), by name.
+        alike: Whether a generator of the same state must give the same resamples to other scores of these essays.
 
     Returns:
         Draws by name, shape (resamples,): NaN where r is undefined on a resample, or the column of a mean is NaN.
@@ -323,7 +326,7 @@ def agreement_draws(
         first, second = (np.sqrt(len(h)) * np.nan_to_num(unit_deviation(column)) for column in (one, other))
         columns += [first, second, first**2, second**2, first * second]
     columns += [h, h**2, *(column for m in scores for column in (m, m**2, h * m))]
-    drawn = _means_on_resamples(np.column_stack(columns), resamples, generator).T
+    drawn = _means_on_resamples(np.column_stack(columns), resamples, generator, alike=alike).T
     draws = dict(zip(means, drawn[: len(means)], strict=True))
     position = len(means)
     for name in pairs:
@@ -336,10 +339,12 @@ def agreement_draws(
     return draws
 
 
-def _means_on_resamples(columns: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> Column:
+def _means_on_resamples(
+    columns: NDArray[np.float64], resamples: int, generator: np.random.Generator, *, alike: bool
+) -> Column:
     """Means of columns (n, k) on each resample, (resamples, k)."""
     essays = len(columns)
-    if essays <= MOST_DRAWN_ESSAYS:
+    if alike or essays <= MOST_DRAWN_ESSAYS:
         return np.concatenate([counts @ columns / essays for counts in resample_counts(essays, resamples, generator)])
     centre = columns.mean(axis=0)
     # An undefined column, such as the DSM where all human scores are equal, has no part in the others' covariance.
@@ -380,13 +385,15 @@ class IntervalSettings:
         if self.resamples < 0 or not 0 < self.confidence < 1 or self.seed < 0:
             raise ConfigError(f"Intervals need resamples >= 0, 0 < confidence < 1 and seed >= 0, found {self}.")
 
-    def to_dict(self, *, weighted: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, weighted: bool = False, traits: bool = False) -> dict[str, Any]:
         """Plain values for the report.
 
         Args:
             weighted: Whether intervals are of a sample with design weights, as ``replicate_weights`` draws.
+            traits: Whether essays have several scores, which are drawn alike.
         """
-        kind = f"percentile bootstrap over essays within prompts (more than {MOST_DRAWN_ESSAYS:,}: its normal limit)"
+        large = f"{'groups of ' if traits else ''}more than {MOST_DRAWN_ESSAYS:,}"
+        kind = f"percentile bootstrap over essays within prompts ({large}: its normal limit)"
         if weighted:
             kind = "percentile rescaling bootstrap within prompts and design weights, for a finite number of essays"
         return {"interval": kind, **asdict(self), "qwk_of_identical_constants": 1.0}

@@ -77,10 +77,10 @@ def measure_prompt(
     if settings.resamples:
         points = {name: score_range.to_index(scores) for name, scores in {"qwk": score, **calibrated}.items()}
         # Traits of the same essays are drawn alike, so that means over them have intervals.
-        drawn_as = prompt_and_trait(prompt)[0] if TRAIT_COLUMN in essays else prompt
-        generator = prompt_generator(settings.seed, drawn_as)
-        pairs = {"pearson": (reference, raw)}
-        draws = agreement_draws(score_range.to_index(reference), points, pairs, settings.resamples, generator)
+        alike = TRAIT_COLUMN in essays
+        generator = prompt_generator(settings.seed, prompt_and_trait(prompt)[0] if alike else prompt)
+        columns = score_range.to_index(reference), points, {"pearson": (reference, raw)}
+        draws = agreement_draws(*columns, settings.resamples, generator, alike=alike)
     bounds = None if intervals is None else intervals.bounds(prompt, raw, score_range)
     limits, limit_notes = limit_entries(prompt, essays, score_range)
     entry: dict[str, Any] = {
@@ -273,7 +273,7 @@ def build_report(
         flags=report_flags(entries, mean, rules=rules),
         worst=worst_disagreements(test.table, spans),
         notes=[*notes, *mean_notes, *few_notes(entries, min_group)],
-        settings=Settings.from_dict(settings.to_dict()),
+        settings=Settings.from_dict(settings.to_dict(traits=TRAIT_COLUMN in test.table)),
         features=None if features is None else measure_features(features, test.table, list(entries)),
         raters=raters,
         rules=None if rules == RULES else rules,

@@ -66,6 +66,17 @@ def test_the_normal_limit_is_the_bootstraps(monkeypatch):
     assert limit["same"] == pytest.approx(1, abs=1e-6)
 
 
+def test_scores_of_the_same_essays_are_drawn_alike_however_many_these_are(monkeypatch):
+    """The normal limit of each has eigenvectors of its own, whose signs and order say how draws go together."""
+    human, score, raw = columns(400)
+    other = np.clip(human + np.random.default_rng(2).integers(-1, 2, 400), 0, 5)
+    expected = [draws_of(human, one, raw)["qwk"] for one in (score, other)]
+    monkeypatch.setattr(module, "MOST_DRAWN_ESSAYS", 399)
+    for one, drawn in zip((score, other), expected, strict=True):
+        np.testing.assert_allclose(draws_of(human, one, raw, alike=True)["qwk"], drawn)
+        assert np.abs(draws_of(human, one, raw)["qwk"] - drawn).max() > 0.01
+
+
 def test_constants_in_the_normal_limit(monkeypatch):
     monkeypatch.setattr(module, "MOST_DRAWN_ESSAYS", 10)
     human, score, raw = columns(50)

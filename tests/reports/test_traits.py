@@ -12,6 +12,7 @@ import pytest
 from facts import facts
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.measures import bootstrap
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
 from aes_dynloss.reports.comparison import compare_arms
 from aes_dynloss.reports.comparison_tables import comparison_text, prompt_tables
@@ -347,6 +348,15 @@ def test_traits_of_the_same_essays_are_drawn_alike():
     assert found.trait_means.over_prompts_first.qwk_interval == pytest.approx(found.traits["style"].mean.qwk_interval)
     fewer = report(pd.concat([table, twin[1:]], ignore_index=True))
     assert fewer.trait_means.over_prompts_first.qwk_interval is None
+
+
+def test_traits_of_many_essays_are_drawn_alike_too(monkeypatch):
+    """Above the limit from where means of one score are drawn from a normal distribution."""
+    table = predictions(prompts="1")
+    expected = report(table).trait_means
+    assert "(groups of more than 10,000: its normal limit)" in report(table, resamples=0).settings.interval
+    monkeypatch.setattr(bootstrap, "MOST_DRAWN_ESSAYS", 39)
+    assert report(table).trait_means == expected
 
 
 def test_columns_of_one_score_may_be_called_as_those_of_a_trait(tmp_path):
