@@ -117,7 +117,7 @@ class RaterReport(Entry):
     """Human raters and the machine beside them.
 
     Args:
-        raters: Human raters by name, of ``min_group`` ratings or more.
+        raters: Human raters by name, of ``min_group`` essays or more.
         untold: Number of the others.
         machine: The machine as one more rater.
         compared_with: ``other raters`` or ``machine``: what consistency is the correlation with.
