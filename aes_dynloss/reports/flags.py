@@ -19,9 +19,9 @@ from aes_dynloss.configfile import value_words as found_words
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.criteria import CRITERIA, RULES, Criterion, Direction, Rules
 from aes_dynloss.reports.entry import Entry
-from aes_dynloss.reports.measure_list import MEASURES, Missing
+from aes_dynloss.reports.measure_list import MEASURES
 from aes_dynloss.reports.model import Disagreement, Flag, MeanEntry, PromptEntry, Verdict
-from aes_dynloss.reports.prompt_means import is_few
+from aes_dynloss.reports.prompt_means import is_few, needs_second_score
 from aes_dynloss.reports.row_words import PROMPT_ROWS, RowWords
 from aes_dynloss.tables.columns import nearest
 from aes_dynloss.tables.score_range import ScoreRange
@@ -158,7 +158,7 @@ def _is_of_mean(name: str) -> bool:
 
 def _figure(entry: PromptEntry | MeanEntry, name: str, *, few: bool) -> float | None:
     """What a criterion of a prompt or of the mean judges; None too where ``few`` essays were scored twice."""
-    of_two = name.endswith(_DEGRADATION) or (name in MEASURES and MEASURES[name].needs is Missing.NO_SECOND_SCORE)
+    of_two = name.endswith(_DEGRADATION) or (name in MEASURES and needs_second_score(name))
     if of_two and few:
         return None
     if name.endswith(_DEGRADATION):

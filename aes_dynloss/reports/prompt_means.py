@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from aes_dynloss.measures.agreement import fisher_mean
 from aes_dynloss.measures.bootstrap import IntervalSettings, percentile_interval
+from aes_dynloss.reports.human_entries import MeanHumanAgreement
 from aes_dynloss.reports.measure_list import MEASURES, Missing
 from aes_dynloss.reports.model import MeanEntry, PromptEntry
 
 _MEASURED = {one.name for one in fields(PromptEntry)} - {"human_human"}
 # Measures whose mean over prompts means something; an error in score points, for one, does not.
 MEAN_MEASURES = [one.name for one in fields(MeanEntry) if one.name in _MEASURED and not one.name.endswith("_interval")]
+# What is told of two humans in a mean.
+HUMAN_MEASURES = [one.name for one in fields(MeanHumanAgreement)]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,15 @@ def is_few(scored_twice: int, min_group: int) -> bool:
     return 0 < scored_twice < min_group
 
 
+def needs_second_score(measure: str) -> bool:
+    """Whether a measure rests on essays that were scored twice.
+
+    Args:
+        measure: Its name in MEASURES.
+    """
+    return MEASURES[measure].needs is Missing.NO_SECOND_SCORE
+
+
 def mean_entry(
     parts: Mapping[str, PromptReport], settings: IntervalSettings, min_group: int
 ) -> tuple[MeanEntry, list[str]]:
@@ -63,7 +75,7 @@ def mean_entry(
     notes = []
     enough = {prompt: part for prompt, part in parts.items() if not is_few(part.entry.scored_twice, min_group)} or parts
     for name in MEAN_MEASURES:
-        known = enough if MEASURES[name].needs is Missing.NO_SECOND_SCORE else parts
+        known = enough if needs_second_score(name) else parts
         values = [part.entry[name] for part in known.values()]
         lacking = [prompt for prompt, part in known.items() if part.entry[name] is None]
         mean[name] = mean_if_known(values)
@@ -76,8 +88,7 @@ def mean_entry(
             mean["qwk_fisher"] = fisher_mean(values)
     humans = [part.entry.human_human for part in enough.values()]
     if all(human and human.n for human in humans):
-        names = ("qwk", "degradation", "pearson", "pearson_degradation")
-        mean["human_human"] = {key: mean_if_known([getattr(human, key) for human in humans]) for key in names}
+        mean["human_human"] = {key: mean_if_known([human[key] for human in humans if human]) for key in HUMAN_MEASURES}
     return MeanEntry.from_dict(mean), notes
 
 

@@ -22,7 +22,15 @@ from aes_dynloss.reports.model import (
     TraitEntry,
     TraitMeans,
 )
-from aes_dynloss.reports.prompt_means import MEAN_MEASURES, PromptReport, mean_entry, mean_if_known
+from aes_dynloss.reports.prompt_means import (
+    HUMAN_MEASURES,
+    MEAN_MEASURES,
+    PromptReport,
+    is_few,
+    mean_entry,
+    mean_if_known,
+    needs_second_score,
+)
 from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.scale_ids import MAIN_TRAITS, prompt_and_trait, scale_id
 from aes_dynloss.tables.score_range import ONE_PROMPT, spanning
@@ -49,6 +57,7 @@ def with_traits(
     Returns:
         The same with ``traits`` and ``trait_means``.
     """
+    min_group = report.judged_by.min_group
     parts: dict[str, dict[str, PromptReport]] = {trait: {} for trait in dict.fromkeys(table[TRAIT_COLUMN])}
     for scale, part in measured.items():
         prompt, trait = prompt_and_trait(scale)
@@ -56,7 +65,7 @@ def with_traits(
     traits = {}
     for trait, own in parts.items():
         entries = {prompt: part.entry for prompt, part in own.items()}
-        mean, _ = mean_entry(own, settings, report.judged_by.min_group)
+        mean, _ = mean_entry(own, settings, min_group)
         traits[trait] = TraitEntry(
             entries, mean, _floors_of(report, trait), report_flags(entries, mean, rules=report.judged_by)
         )
@@ -64,10 +73,11 @@ def with_traits(
     for scale, part in measured.items():
         by_prompt.setdefault(prompt_and_trait(scale)[0], []).append(part)
     one_scale = len({part.entry.range for part in measured.values()}) == 1
-    alike, by_name = _same_essays(table), [list(own.values()) for own in parts.values()]
+    by_name, how = [list(own.values()) for own in parts.values()], (len(by_prompt), settings, min_group)
+    alike = _same_essays(table)
     means = TraitMeans(
-        over_prompts_first=_mean_of_means(by_name, len(by_prompt), settings, alike=alike),
-        over_traits_first=_mean_of_means(list(by_prompt.values()), len(by_prompt), settings, alike=alike),
+        over_prompts_first=_mean_of_means(by_name, *how, alike=alike),
+        over_traits_first=_mean_of_means(list(by_prompt.values()), *how, alike=alike),
         mcrmse=mcrmse(table) if one_scale and not weighted else None,
         correlations=None if weighted else _correlations(table, list(parts)),
     )
@@ -79,7 +89,7 @@ def with_traits(
         return replace(
             report, prompts=own_entry.prompts, mean=own_entry.mean, floors=own_entry.floors, flags=own_entry.flags
         )
-    prompts = {prompt: _over_traits(own) for prompt, own in by_prompt.items()}
+    prompts = {prompt: _over_traits(own, min_group) for prompt, own in by_prompt.items()}
     floors = {name: _mean_floor([trait.floors[name] for trait in traits.values()]) for name in report.floors}
     flat = {scale_id(*key): entry for key, entry in _entries(traits).items()}
     flags = report_flags(flat, means.over_prompts_first, report.rows, report.judged_by)
@@ -190,29 +200,47 @@ def _same_essays(table: pd.DataFrame) -> bool:
 
 
 def _mean_of_means(
-    groups: Sequence[Sequence[PromptReport]], prompts: int, settings: IntervalSettings, *, alike: bool
+    groups: Sequence[Sequence[PromptReport]], prompts: int, settings: IntervalSettings, min_group: int, *, alike: bool
 ) -> MeanEntry:
     """The mean over groups of each group's mean; a measure that somebody lacks has none.
 
-    Where a prompt's traits are of the same essays (``alike``), these are drawn together, and there are intervals.
+    What rests on essays that were scored twice leaves out parts with few of these, as ``mean_entry`` does. Where a
+    prompt's traits are of the same essays (``alike``), these are drawn together, and there are intervals.
     """
     values: dict[str, Any] = {"n_prompts": prompts}
+    enough = [own for group in groups if (own := _enough(group, min_group))] or groups
     for name in MEAN_MEASURES:
-        known = [mean_if_known([part.entry[name] for part in group]) for group in groups]
+        judged = enough if needs_second_score(name) else groups
+        known = [mean_if_known([part.entry[name] for part in group]) for group in judged]
         values[name] = mean_if_known(known)
-        draws = [[part.draws.get(name) for part in group] for group in groups]
+        draws = [[part.draws.get(name) for part in group] for group in judged]
         if values[name] is not None and alike and all(drawn is not None for group in draws for drawn in group):
             mean = np.mean([np.mean(group, axis=0) for group in draws], axis=0)  # type: ignore[arg-type]
             values[f"{name}_interval"] = percentile_interval(mean, settings.confidence)
         if name == "qwk":
             values["qwk_fisher"] = fisher_mean([value for value in known if value is not None])
+    humans = [[part.entry.human_human for part in group] for group in enough]
+    if all(human and human.n for own in humans for human in own):
+        values["human_human"] = {
+            key: mean_if_known([mean_if_known([human[key] for human in own if human]) for own in humans])
+            for key in HUMAN_MEASURES
+        }
     return MeanEntry.from_dict(values)
 
 
-def _over_traits(parts: Sequence[PromptReport]) -> PromptEntry:
+def _enough(parts: Sequence[PromptReport], min_group: int) -> list[PromptReport]:
+    """Those of which not just a few essays were scored twice."""
+    return [part for part in parts if not is_few(part.entry.scored_twice, min_group)]
+
+
+def _over_traits(parts: Sequence[PromptReport], min_group: int) -> PromptEntry:
     """A prompt's means over traits, of the measures whose mean means something."""
     widest = spanning(part.entry.range for part in parts)
-    values: dict[str, Any] = {name: mean_if_known([part.entry[name] for part in parts]) for name in MEAN_MEASURES}
+    enough = _enough(parts, min_group) or parts
+    values: dict[str, Any] = {
+        name: mean_if_known([part.entry[name] for part in (enough if needs_second_score(name) else parts)])
+        for name in MEAN_MEASURES
+    }
     return PromptEntry.from_dict({"n": max(part.entry.n for part in parts), "range": widest, **values})
 
 

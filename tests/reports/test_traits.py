@@ -100,6 +100,42 @@ def test_without_an_overall_trait_the_whole_is_the_mean():
     assert {flag.prompt for flag in found.flags} == {None, "1/content", "1/style", "2/content"}
 
 
+def scored_twice(table: pd.DataFrame, least: int, **fewer: int) -> pd.DataFrame:
+    """With a second human score of the first essays: of a trait ``fewer``, of the others ``least``."""
+    random = np.random.default_rng(1)
+    position = table["essay_id"].str.split("-").str[1].astype(int)
+    again = SPAN.to_point(table["reference"] + random.normal(0, 0.6, len(table)))
+    twice = position < [fewer.get(trait, least) for trait in table["trait"]]
+    return table.assign(second_reference=np.where(twice, again, np.nan))
+
+
+def test_humans_agreement_in_the_mean_over_traits():
+    found = report(scored_twice(predictions(traits=("content", "style")), 30))
+    own = {name: trait.mean.human_human for name, trait in found.traits.items()}
+    for key in ("qwk", "degradation", "pearson", "pearson_degradation"):
+        assert found.mean.human_human[key] == pytest.approx(np.mean([one[key] for one in own.values()]))
+    over_prompts = [found.traits[trait].prompts["1"].human_human.qwk for trait in own]
+    first = (np.mean(over_prompts) + found.traits["content"].prompts["2"].human_human.qwk) / 2
+    assert found.trait_means.over_traits_first.human_human.qwk == pytest.approx(first)
+    degradation = next(flag for flag in found.flags if (flag.criterion, flag.prompt) == ("qwk_degradation", None))
+    assert degradation.value == found.mean.human_human.degradation
+    none = report(predictions(traits=("content", "style")))
+    assert none.mean.human_human is None
+
+
+def test_means_over_traits_leave_out_those_of_few_essays_scored_twice():
+    found = report(scored_twice(predictions(traits=("content", "style"), prompts="1"), 30, style=4))
+    assert "and means over prompts leave it out" in " ".join(found.notes)
+    content = found.traits["content"].prompts["1"]
+    for mean in (found.mean, found.trait_means.over_traits_first):
+        assert (mean.prmse, mean.human_human.qwk) == (content.prmse, content.human_human.qwk)
+        assert mean.qwk == pytest.approx((content.qwk + found.traits["style"].prompts["1"].qwk) / 2)
+    assert found.prompts["1"].prmse == content.prmse
+    few = report(scored_twice(predictions(traits=("content", "style"), prompts="1"), 4))
+    both = [trait.prompts["1"].human_human.qwk for trait in few.traits.values()]
+    assert few.mean.human_human.qwk == pytest.approx(np.mean(both))
+
+
 def test_scales_that_differ_have_no_common_error():
     table = predictions(traits=("content", "style"), prompts="1")
     spans = {"1/content": SPAN, "1/style": ScoreRange(0, 7)}
