@@ -36,7 +36,7 @@ from aes_dynloss.reports.table import (
 )
 from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.tables.cells import parse_ids, parse_numbers
-from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns
+from aes_dynloss.tables.columns import ID_COLUMNS, TRAIT_COLUMN, missing_columns
 from aes_dynloss.tables.formats import read_cells
 from aes_dynloss.tables.scale_ids import prompt_and_trait, scale_id
 from aes_dynloss.tables.score_range import ScoreRange
@@ -289,6 +289,9 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
     final = adjudicated(machine, decisions)
     after, before = by_scale(build_report(final, resamples=0)), by_scale(report)
     decided = decisions.decided
+    sheet, of_decided, without_score = (
+        len(_essays(keys, machine)) for keys in (decisions.table, decided.index.to_frame(), final.withheld)
+    )
     prompts = {
         prompt: ReviewedPrompt(
             int((decided.index.get_level_values(0) == prompt).sum()),
@@ -299,9 +302,9 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
     }
     common = [entry for entry in prompts.values() if entry.machine is not None]
     return Adjudication(
-        decided=len(decided),
-        undecided=len(decisions.table) - len(decided),
-        without_score=0 if final.withheld is None else len(final.withheld),
+        decided=of_decided,
+        undecided=sheet - of_decided,
+        without_score=without_score,
         prompts=prompts,
         mean=ReviewedMean(
             *(
@@ -310,6 +313,16 @@ def adjudication_entry(report: Report, machine: PredictionTable, decisions: Deci
             )
         ),
     )
+
+
+def _essays(scores: pd.DataFrame | None, machine: PredictionTable) -> set[tuple[str, str]]:
+    """The essays of some scores, by prompt and id, each once whatever it is scored on."""
+    if scores is None:
+        return set()
+    prompts = scores["prompt_id"]
+    if TRAIT_COLUMN in machine.table:
+        prompts = [prompt_and_trait(scale)[0] for scale in prompts]
+    return set(zip(prompts, scores["essay_id"], strict=True))
 
 
 def adjudication_words(review: Adjudication) -> str:

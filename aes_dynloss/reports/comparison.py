@@ -217,11 +217,6 @@ class HumanRaters(Entry):
     prompts: dict[str, Raters]
     mean: Figure
 
-    @property
-    def essays(self) -> int:
-        """How many essays two humans scored."""
-        return sum(one.n for one in self.prompts.values())
-
 
 class Benchmark(Entry):
     """A grid's report, without texts and ids: a comparison of its arms with what they are to be read with.
@@ -270,6 +265,11 @@ class Benchmark(Entry):
     def rows(self) -> RowWords:
         """What the prompts, or traits, are called."""
         return RowWords.of(self.essays, traits=any(arm.traits is not None for arm in self.arms.values()))
+
+    @property
+    def scored_twice(self) -> int:
+        """How many essays two humans scored, whatever they are scored on."""
+        return sum(self.rows.of_prompts({row: one.n for row, one in self.human_human.prompts.items()}).values())
 
     @property
     def essay_count(self) -> int:

@@ -189,7 +189,7 @@ def beside_table(report: Benchmark) -> Table:
     ]
     human = report.human_human
     if human.prompts:
-        pair = f"two raters with each other, not with the resolved score, on {human.essays:,} essays"
+        pair = f"two raters with each other, not with the resolved score, on {report.scored_twice:,} essays"
         rows.append([words(HUMAN), number(human.mean, why=Missing.SOME_PROMPTS), words(pair), NOTHING])
     for one in report.published:
         protocol = words(one.protocol, short=f"{one.protocol}: {one.source}")
@@ -291,31 +291,31 @@ def benchmark_rows(report: Benchmark) -> list[Record]:
         arms' own, ``difference_*`` by the kinds of difference, and ``seconds_per_run`` in the report's unit. Floors
         are named ``floor NAME``, published systems ``published NAME``, human raters ``human-human``.
     """
-    rows = [row for arm, entry in report.arms.items() for row in _arm_rows(arm, entry, report.essays)]
+    rows = [row for arm, entry in report.arms.items() for row in _arm_rows(arm, entry, report)]
     for kind, differences in report.differences.items():
         for arm, entries in differences.arms.items():
-            for prompt, entry, n in _places(entries, report.essays):
+            for prompt, entry, n in _places(entries, report):
                 if entry is not None:
                     rows.append(_row(arm, prompt, f"difference_{kind}", entry.difference, entry.interval, n=n))
     for name, floor in report.floors.items():
-        rows += [_row(f"floor {name}", prompt, "qwk", value, n=n) for prompt, value, n in _places(floor, report.essays)]
+        rows += [_row(f"floor {name}", prompt, "qwk", value, n=n) for prompt, value, n in _places(floor, report)]
     human = report.human_human
     if human.prompts:
         rows += [_row(HUMAN, prompt, "qwk", entry.qwk, n=entry.n) for prompt, entry in human.prompts.items()]
-        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=human.essays))
+        rows.append(_row(HUMAN, MEAN, "qwk", human.mean, n=report.scored_twice))
     return rows + [_row(f"published {one.system}", MEAN, "qwk", one.qwk) for one in report.published]
 
 
-def _places(entry: GridArm | ArmDifferences | Floor, essays: Mapping[str, int]) -> Iterator[tuple[str, Any, int]]:
+def _places(entry: GridArm | ArmDifferences | Floor, report: Benchmark) -> Iterator[tuple[str, Any, int]]:
     """What an entry has for each prompt and in the mean, with the number of essays."""
     for prompt, value in entry.prompts.items():
-        yield prompt, value, essays[prompt]
-    yield MEAN, entry.mean, sum(essays.values())
+        yield prompt, value, report.essays[prompt]
+    yield MEAN, entry.mean, sum(report.rows.of_prompts(report.essays).values())
 
 
-def _arm_rows(arm: str, entry: GridArm, essays: Mapping[str, int]) -> Iterator[Record]:
+def _arm_rows(arm: str, entry: GridArm, report: Benchmark) -> Iterator[Record]:
     """An arm's own measures and its cost."""
-    for prompt, figures, n in _places(entry, essays):
+    for prompt, figures, n in _places(entry, report):
         for version in VERSIONS:
             over_seeds = figures["over_seeds"][version]
             sd, ends = over_seeds.sd if over_seeds else None, figures[f"{version}_interval"]

@@ -166,7 +166,10 @@ class ReviewedPrompt(Entry):
 
 
 class Adjudication(Entry):
-    """What humans decided on essays for review: essays, and figures before and after."""
+    """What humans decided on essays for review: essays, and figures before and after.
+
+    With several traits an essay is ``decided`` when one of its scores is; a prompt's ``decided`` are its own scores.
+    """
 
     decided: int
     undecided: int

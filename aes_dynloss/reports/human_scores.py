@@ -233,10 +233,12 @@ def with_references(
     others = table[unknown]
     if sampled:
         return table[~unknown], others, []
-    alone = pd.MultiIndex.from_arrays([others["essay_id"].astype(str)])
+    ids = table[[role for role in ID_COLUMNS if role in table]]
+    alone, essays = (rows.drop_duplicates() for rows in (ids[unknown], ids))
+    lack = "lack a human score" if TRAIT_COLUMN in table else "have no human score"
     note = (
-        f"{len(others)} of {len(table)} essays in {source} have no human score in {references}: {_named(alone)}. The "
-        "figures are those of the others."
+        f"{len(alone)} of {len(essays)} essays in {source} {lack} in {references}: "
+        f"{_named(pd.MultiIndex.from_arrays([alone['essay_id'].astype(str)]))}. The figures are those of the others."
     )
     return table[~unknown], others, [note]
 

@@ -447,11 +447,15 @@ class Report(Entry, kw_only=True):
 
     def to_frame(self) -> pd.DataFrame:
         """Measures by prompt, and in the row ``mean`` their means; of several traits, a row for each of a prompt."""
-        entries: dict[str, Entry] = dict(self.prompts)
-        if self.traits is not None:
-            traits = self.traits.items()
-            entries = {scale_id(prompt, name): one for name, trait in traits for prompt, one in trait.prompts.items()}
-        return measures_frame([*entries.items(), ("mean", self.mean)])
+        return measures_frame([*self.scale_entries.items(), ("mean", self.mean)])
+
+    @property
+    def scale_entries(self) -> dict[str, PromptEntry]:
+        """What was measured, by prompt, or where essays are scored on several traits, by prompt and trait."""
+        if self.traits is None:
+            return dict(self.prompts)
+        traits = self.traits.items()
+        return {scale_id(prompt, name): one for name, trait in traits for prompt, one in trait.prompts.items()}
 
     @property
     def judged_by(self) -> Rules:
@@ -460,15 +464,14 @@ class Report(Entry, kw_only=True):
 
     @property
     def stands_for(self) -> float | None:
-        """Essays of which the evaluated ones are a sample; None where they are all there are."""
-        sizes = [entry.stands_for for entry in self.prompts.values() if entry.stands_for is not None]
-        return sum(sizes) if sizes else None
+        """Essays of which the evaluated ones are a sample, whatever they are scored on; None where they are all."""
+        sizes = {row: entry.stands_for for row, entry in self.scale_entries.items() if entry.stands_for is not None}
+        return sum(self.rows.of_prompts(sizes).values()) if sizes else None
 
     @property
     def rows(self) -> RowWords:
         """What the rows of its tables are called, where ``by_scale`` has made them of the traits."""
-        rows = [scale_id(prompt, name) for name, trait in (self.traits or {}).items() for prompt in trait.prompts]
-        return RowWords.of(rows, traits=self.traits is not None)
+        return RowWords.of(self.scale_entries, traits=self.traits is not None)
 
     @property
     def level(self) -> str:

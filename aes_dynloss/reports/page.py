@@ -99,15 +99,16 @@ def _essays(report: Report) -> str:
 
 def _humans(report: Report) -> str:
     least = report.judged_by.min_group
-    entries = [entry for entry in report.prompts.values() if entry.scored_twice]
-    entries = [entry for entry in entries if not is_few(entry.scored_twice, least)] or entries
+    counts = {row: entry.scored_twice for row, entry in report.prompts.items() if entry.scored_twice}
+    counts = {row: number for row, number in counts.items() if not is_few(number, least)} or counts
+    entries = [report.prompts[row] for row in counts]
     humans = [entry.human_human for entry in entries if entry.human_human]
     if not humans:
         return (
             "How well human raters agree with each other is unknown, for no essay has two human scores: nothing here "
             "tells how high a machine's agreement could be."
         )
-    twice = sum(human.n for human in humans)
+    twice = sum(report.rows.of_prompts(counts).values())
     lost = _average(human.degradation for human in humans)
     known = report.rows.kind if len(entries) == 1 else report.rows.counted(len(entries))
     some = f" on the {known} where that is known" if len(entries) < len(report.prompts) else ""

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import DataError
+from aes_dynloss.reports.trait_forms import with_prompt_ids
 from aes_dynloss.tables.cells import is_blank, parse_ids, parse_numbers, row_number
 from aes_dynloss.tables.columns import (
     ID_COLUMNS,
@@ -156,12 +157,13 @@ def rating_note(table: pd.DataFrame) -> str:
     """What was made of rows with one rating each, for a report's notes.
 
     Args:
-        table: What :func:`one_row_an_essay` returned.
+        table: What :func:`one_row_an_essay` returned, with ids of prompt and trait where there are several traits.
     """
     ratings = table[RATINGS_COLUMN].tolist()
     raters = {one.rater for own in ratings for one in own}
+    essays = len(with_prompt_ids(table)[[*ID_COLUMNS]].drop_duplicates())
     return (
-        f"{sum(map(len, ratings)):,} ratings of {len(ratings):,} essays by {len(raters):,} raters: the human score is "
+        f"{sum(map(len, ratings)):,} ratings of {essays:,} essays by {len(raters):,} raters: the human score is "
         "an essay's first rating, the second human score its second; PRMSE uses all."
     )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aes_dynloss.reports.table import MEAN, PROMPT, Cell, Column, words, words_column
 from aes_dynloss.tables.scale_ids import prompt_and_trait
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class RowWords:
         """So many rows."""
         return f"{number} {self.plural}" if number != 1 else f"1 {self.kind}"
 
-    def of_prompts(self, essays: Mapping[str, int]) -> dict[str, int]:
+    def of_prompts(self, essays: Mapping[str, Number]) -> dict[str, Number]:
         """Numbers of essays by prompt, from those by row: an essay counts once, whatever it is scored on.
 
         Args:
@@ -91,10 +94,10 @@ class RowWords:
             >>> RowWords(traits=True).of_prompts({"3/content": 120, "3/style": 118})
             {'3': 120}
         """
-        most: dict[str, int] = {}
+        most: dict[str, Number] = {}
         for row, number in essays.items():
             prompt = prompt_and_trait(row)[0] if self.traits else row
-            most[prompt] = max(number, most.get(prompt, 0))
+            most[prompt] = max(number, most.get(prompt, number))
         return most
 
     def across(self, row: str) -> Column:

@@ -140,12 +140,7 @@ def by_scale(report: Report, *, short: bool = False) -> Report:
 
 def essay_count(report: Report) -> int:
     """Number of essays, whatever they are scored on."""
-    entries = (
-        report.prompts
-        if report.traits is None
-        else {scale_id(*key): one for key, one in _entries(report.traits).items()}
-    )
-    return sum(report.rows.of_prompts({row: entry.n for row, entry in entries.items()}).values())
+    return sum(report.rows.of_prompts({row: entry.n for row, entry in report.scale_entries.items()}).values())
 
 
 def what_is_scored(report: Report) -> str:

@@ -215,6 +215,20 @@ class TestEssaysWithoutAHumanScore:
         assert report["notes"][-1].startswith("1 of 2 decisions in review.csv are on essays without a human score")
 
 
+def test_an_essay_is_decided_on_once_whatever_it_is_scored_on(tmp_path):
+    header = ["essay_id", "prompt_id", "trait", *HEADER[2:]]
+    rows = [[*row[:2], trait, *row[2:]] for row in ROWS for trait in ("form", "style")]
+    machine = read_predictions(write(tmp_path / "p.csv", header, rows))
+    sheet = write(
+        tmp_path / "review.csv",
+        ["essay_id", "prompt_id", "form", "style"],
+        [["b", "1", 2, 3], ["c", "1", 5, ""], ["e", "1", "", ""]],
+    )
+    entry = adjudication_entry(build_report(machine, resamples=0), machine, read_decisions(sheet, list(machine.ranges)))
+    assert (entry["decided"], entry["undecided"], entry["without_score"]) == (2, 1, 2)
+    assert (entry["prompts"]["1/form"]["decided"], entry["prompts"]["1/style"]["decided"]) == (2, 1)
+
+
 @pytest.mark.parametrize(("column", "value"), [(3, 3.5), (4, 4)])
 def test_a_score_where_the_machine_gave_none_is_refused(tmp_path, column, value):
     rows = [list(row) for row in ROWS]

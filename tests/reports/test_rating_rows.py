@@ -65,6 +65,7 @@ def test_prompts_and_traits_tell_essays_apart(tmp_path):
         ("2/plan", "a"),
         ("2/style", "a"),
     ]
+    assert found.notes[0].startswith("5 ratings of 4 essays by 3 raters")
     assert "second_reference" not in found.table or found.table["second_reference"].isna().all()
 
 

@@ -14,12 +14,14 @@ from facts import facts
 from aes_dynloss.errors import DataError
 from aes_dynloss.measures import bootstrap
 from aes_dynloss.measures.agreement import quadratic_weighted_kappa
+from aes_dynloss.measures.bootstrap import IntervalSettings
+from aes_dynloss.reports.benchmark import build_benchmark_report
 from aes_dynloss.reports.comparison import compare_arms
-from aes_dynloss.reports.comparison_tables import comparison_text, prompt_tables
+from aes_dynloss.reports.comparison_tables import benchmark_rows, beside_table, comparison_text, prompt_tables
 from aes_dynloss.reports.features import read_features
 from aes_dynloss.reports.human_scores import HumanScores
 from aes_dynloss.reports.model import Report
-from aes_dynloss.reports.page import report_page
+from aes_dynloss.reports.page import report_page, summary_sentences
 from aes_dynloss.reports.predictions import read_predictions, write_predictions
 from aes_dynloss.reports.prompts import build_report, report_json
 from aes_dynloss.reports.read_runs import read_run
@@ -134,6 +136,23 @@ def test_means_over_traits_leave_out_those_of_few_essays_scored_twice():
     few = report(scored_twice(predictions(traits=("content", "style"), prompts="1"), 4))
     both = [trait.prompts["1"].human_human.qwk for trait in few.traits.values()]
     assert few.mean.human_human.qwk == pytest.approx(np.mean(both))
+
+
+def test_essays_scored_twice_are_counted_once():
+    table = scored_twice(predictions(traits=("content", "style")), 30, style=25)
+    (sentence,) = (one for one in summary_sentences(by_scale(report(table))) if "scored twice" in one)
+    assert "(60 essays scored twice)" in sentence
+    assert "(30 essays scored twice)" in report_page(report(table[table["prompt_id"].str[0] == "1"]), title="Traits")
+
+
+def test_a_benchmark_counts_an_essay_once(tmp_path):
+    write_predictions(scored_twice(predictions(traits=("content", "style"), prompts="1"), 30), tmp_path / "a.csv")
+    runs = {"a": [read_run("", "", tmp_path / "a.csv")]}
+    found = build_benchmark_report(runs, "a", settings=IntervalSettings(10, 0.95, 0), protocol="one run")
+    assert "on 30 essays" in str([row[2].plain for row in beside_table(found).rows])
+    rows = {(one["arm"], one["prompt"]): one["n"] for one in benchmark_rows(found) if one["measure"] == "qwk"}
+    assert (rows["human-human", "mean"], rows["human-human", "1/style"]) == (30, 30)
+    assert (rows["a", "mean"], rows["a", "1/style"]) == (40, 40)
 
 
 def test_scales_that_differ_have_no_common_error():

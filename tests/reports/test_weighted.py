@@ -11,6 +11,7 @@ from aes_dynloss.reports.page import report_page
 from aes_dynloss.reports.predictions import check_predictions
 from aes_dynloss.reports.prompts import build_report, read_report, write_report
 from aes_dynloss.reports.report_files import report_rows
+from aes_dynloss.reports.traits import by_scale
 from aes_dynloss.reports.weighted import build_weighted_report
 from aes_dynloss.tables.score_range import ScoreRange
 
@@ -107,6 +108,16 @@ def test_traits_with_weights_of_one_give_the_report():
     assert found.trait_means.mcrmse is found.trait_means.correlations is None
     assert found.notes[0].startswith("The figures are estimates for 180 essays from the 180 that were read")
     assert "Agreement by trait" in report_page(found, title="t")
+
+
+def test_essays_that_those_read_stand_for_are_counted_once_on_several_traits():
+    one = predictions([3.0] * 90).table
+    parts = [one.assign(trait=trait, prompt_id=one["prompt_id"] + f"/{trait}") for trait in ("form", "style")]
+    ranges = {f"{prompt}/{trait}": span for prompt, span in RANGES.items() for trait in ("form", "style")}
+    table = check_predictions(pd.concat(parts, ignore_index=True), ranges=ranges, kept=["w"])
+    found = build_weighted_report(table, "w", resamples=0)
+    assert found.stands_for == by_scale(found).stands_for == 540
+    assert report_page(found, title="t").count("180 essays that stand for 540") == 2  # in the head, and in a sentence
 
 
 def test_traits_are_drawn_together():
