@@ -137,6 +137,16 @@ def test_the_policy_of_short_answers_counts(tmp_path, monkeypatch):
     assert [(policy.gibberish, policy.off_topic, policy.too_short) for policy in kept] == [("advise", "advise", "off")]
 
 
+def test_what_a_run_that_was_killed_at_its_very_end_has_left_goes(place, tmp_path):
+    output, left = tmp_path / "scores.csv", tmp_path / "scores.csv.parts" / "0000003.json"
+    assert run(place, output).code == 0
+    left.parent.mkdir()
+    left.write_text('{"digest": "an essay"}')
+    (left.parent / ".lock").touch()
+    assert "is complete" in run(place, output, "--resume").err
+    assert not left.parent.exists()
+
+
 def test_parts_without_settings_count_for_nothing(place, tmp_path, monkeypatch):
     """What is left where the end of a run, or the beginning of a forced one, was killed."""
     whole, output = tmp_path / "whole.csv", tmp_path / "scores.csv"
