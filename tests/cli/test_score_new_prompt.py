@@ -128,6 +128,25 @@ def test_which_essays_to_mark_first(models, new_essays, tmp_path):
     assert not (raw_of(tmp_path / "with.csv") == raw_of(tmp_path / "scores.csv")).any()
 
 
+def test_blank_essays_have_no_part_in_what_the_others_are_scored(models, new_essays, tmp_path):
+    blanks = [{"essay_id": f"blank{number}", "text": " \n" * (number % 2)} for number in range(9)]
+    words = [*NEW, *OPEN, "-o"]
+    model, more = models["with_target_essays"], write_csv(tmp_path / "more.csv", RIVER + blanks, "essay_id", "text")
+    assert command("score", model, new_essays, *words, tmp_path / "without.csv").code == 0
+    outcome = command("score", model, more, *words, tmp_path / "with.csv", "--mark-first", 45, tmp_path / "mark.csv")
+    assert outcome.code == 0, outcome.err
+    assert "Adapted to 45 essays" in outcome.err
+    without, among = read_rows(tmp_path / "without.csv"), read_rows(tmp_path / "with.csv")
+    assert among[:45] == without
+    assert {(row["withheld"], row["raw"]) for row in among[45:]} == {("true", "")}
+    assert {row["essay_id"] for row in read_rows(tmp_path / "mark.csv")} == {row["essay_id"] for row in RIVER}
+    refused = command("score", model, more, *words, tmp_path / "s.csv", "--mark-first", 46, tmp_path / "other.csv")
+    assert (refused.code, "--mark-first 46: there are 45 essays" in refused.error) == (2, True)
+    few = write_csv(tmp_path / "few.csv", RIVER[:29] + blanks, "essay_id", "text")
+    refused = command("score", model, few, *words, tmp_path / "s.csv")
+    assert (refused.code, "Prompt river: 29 essays" in refused.error) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("form", "count", "name", "message"),
     [
