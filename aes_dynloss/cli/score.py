@@ -252,7 +252,7 @@ def _score_tables(
     from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.opening import in_checked_precision, open_to_score
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
-    from aes_dynloss.essays.scoring.score import warn_unless_screened
+    from aes_dynloss.essays.scoring.score import texts_of, warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
 
     folder = locate_model(model)
@@ -270,8 +270,10 @@ def _score_tables(
         _keep(scorer, new, essays, adapted, mark_first, made, resume=resume)
     scorer, essays = in_checked_precision(scorer, essays, precision)
     review_sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
-    options = ScoreOptions(chosen, coverage, probabilities, precision, keep_columns, long, tables, ood_distance)
-    trail = ScoreAudit.into(audit, folder, chosen, digest)
+    options = ScoreOptions(
+        chosen.of(texts_of(scorer)), coverage, probabilities, precision, keep_columns, long, tables, ood_distance
+    )
+    trail = ScoreAudit.into(audit, folder, options.policy, digest)
     if complete:
         logger.info("%s is complete; INPUT is explained.", path)
     else:

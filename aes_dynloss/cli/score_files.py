@@ -60,8 +60,11 @@ def check_explain(
 def is_complete(
     output: Path | None, review: Path | None, inputs: tuple[str, ...], *, resume: bool, force: bool
 ) -> bool:
-    """Whether --resume has nothing left to do; paths that would overwrite what they should not are refused."""
-    from aes_dynloss.essays.scoring.resume import unfinished
+    """Whether --resume has nothing left to do, but to remove what a run killed at its very end has left.
+
+    Paths that would overwrite what they should not are refused.
+    """
+    from aes_dynloss.essays.scoring.resume import remove_leftovers, unfinished
 
     if output is None:
         if resume:
@@ -80,6 +83,8 @@ def is_complete(
             raise ConfigError(f"--review and --output name one file, {output}. Choose another --review.")
         if complete and not review.exists():
             raise ConfigError(f"{output} is complete, but there is no {review}. Score again with --force for both.")
+    if complete:
+        remove_leftovers(output)
     return complete
 
 

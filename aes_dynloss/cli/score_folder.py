@@ -123,7 +123,7 @@ def score_folder(
     from aes_dynloss.essays.scoring.audit import ScoreAudit
     from aes_dynloss.essays.scoring.part_tables import list_parts
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreOptions
-    from aes_dynloss.essays.scoring.score import warn_unless_screened
+    from aes_dynloss.essays.scoring.score import texts_of, warn_unless_screened
     from aes_dynloss.tables.atomic import file_sha256
     from aes_dynloss.tables.provenance import Provenance
 
@@ -132,6 +132,7 @@ def score_folder(
         digest = file_sha256(local / CONFIG)
         scorer = part_folder.open_once(model, digest, precision, cpu, force_precision)
         warn_unless_screened(scorer)
+        chosen = chosen.of(texts_of(scorer))
         tables = linear_tables(scorer.prompts, scales)
         sheet = None if review is None or sheet_form is None else ReviewSheet(review, sheet_form, uncertain)
         scoring = part_folder.FolderScoring(

@@ -99,7 +99,7 @@ def serve(
         from aes_dynloss.essays.ensembles.ensemble import open_scorer
         from aes_dynloss.essays.model.sharing import locate_model
         from aes_dynloss.essays.scoring.audit import ScoreAudit
-        from aes_dynloss.essays.scoring.score import warn_of_blank_intervals, warn_unless_screened
+        from aes_dynloss.essays.scoring.score import texts_of, warn_of_blank_intervals, warn_unless_screened
         from aes_dynloss.serving.app import create_app
         from aes_dynloss.serving.service import EssayService
         from aes_dynloss.training.accelerator import plain_accelerator
@@ -111,6 +111,7 @@ def serve(
         scorer = open_scorer(folder, accelerator)
         warn_unless_screened(scorer)
         warn_of_blank_intervals(scorer, scorer.prompts, coverage)
+        chosen = chosen.of(texts_of(scorer))
         trail = ScoreAudit.into(audit, folder, chosen)
         service = EssayService(scorer, _name(model), coverage, checked, chosen, trail)
 

@@ -183,6 +183,8 @@ def share_of(rows: Rows, examples: Examples, rank: int, processes: int) -> Rows:
 def packed(rows: Rows, examples: Examples, tokens: int | None, size: int | None) -> list[Rows]:
     """Pack examples into micro-batches, alike in length, none above a budget.
 
+    The examples of a unit follow each other, so that they share a micro-batch unless its size forbids it.
+
     Args:
         rows: Examples to pack.
         examples: Their table.
@@ -192,7 +194,12 @@ def packed(rows: Rows, examples: Examples, tokens: int | None, size: int | None)
     Returns:
         Rows of each micro-batch; one empty one if there are no rows.
     """
-    ordered = rows[np.argsort(-examples.lengths[rows], kind="stable")]
+    lengths, units = examples.lengths[rows], units_of(examples)
+    keys = [-lengths]
+    if units is not None:
+        _, first, number = np.unique(units[rows], return_index=True, return_inverse=True)
+        keys.insert(0, first[number])  # the last key goes before the others
+    ordered = rows[np.lexsort(keys)]
     packs: list[list[int]] = [[]]
     sequences = longest = 0
     known = zip(ordered.tolist(), examples.sequences[ordered].tolist(), examples.lengths[ordered].tolist(), strict=True)

@@ -22,14 +22,19 @@ CPU_TOKENS = 2048
 
 @contextmanager
 def evaluating(module: Module) -> Iterator[None]:
-    """Within the block the module is in evaluation mode and no graph is built."""
-    was_training = module.training
-    module.eval()
+    """Within the block the module is in evaluation mode and no graph is built; each part goes back to its own mode.
+
+    Nothing is written where all parts are in evaluation mode already, so that several threads may share such a module.
+    """
+    awake = [part for part in module.modules() if part.training]
+    for part in awake:
+        part.training = False
     try:
         with torch.inference_mode():
             yield
     finally:
-        module.train(was_training)
+        for part in awake:
+            part.training = True
 
 
 def predict(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from explained_scorers import TEXTS, classical
 from forked import finish, start
 from killed_scoring import KILLS, kill_at
 from small_run import write_rows
+from small_screen import small_screen
 
+from aes_dynloss.essays.data.readers import UnscoredEssay
 from aes_dynloss.essays.model.model_folder import CONFIG
 from aes_dynloss.tables.audit_log import Verification, verify_log
 
@@ -57,6 +60,44 @@ def test_a_line_an_essay_without_its_text(place, tmp_path):
     assert len(entries(log)) == 2 * len(ROWS)
     outcome = command("audit", "verify", log)
     assert (outcome.code, outcome.out) == (0, f"{log}: {2 * len(ROWS)} lines, as they were written.\n")
+
+
+class TestTheLoggedPolicyOfShortAnswers:
+    """It is the one that they are scored by, which without a word of the user's is another than that of essays."""
+
+    @staticmethod
+    def model(folder: Path) -> Path:
+        scorer = classical()
+        scorer.screen = replace(small_screen(), texts="answers")
+        scorer.save_pretrained(folder / "model")
+        return folder / "model"
+
+    @staticmethod
+    def check(policy: dict) -> None:
+        kinds = {"gibberish": "withhold", "off_topic": "advise", "too_short": "off", "empty": "withhold"}
+        assert {kind: policy[kind] for kind in kinds} == kinds
+
+    @pytest.mark.parametrize("parts", [False, True], ids=["a table", "a folder of tables"])
+    def test_of_score(self, tmp_path, parts):
+        (tmp_path / "new").mkdir()
+        answers, log = write_rows(tmp_path / "new" / "answers.jsonl", ROWS), tmp_path / "audit.jsonl"
+        given, output = (answers.parent, "scores") if parts else (answers, "scores.jsonl")
+        words = ("--audit", log, "--policy", "gibberish=withhold")
+        outcome = command("score", self.model(tmp_path), given, "-o", tmp_path / output, *words)
+        assert outcome.code == 0, outcome.err
+        for line in entries(log):
+            self.check(line["policy"])
+
+    def test_of_serve(self, tmp_path, monkeypatch):
+        pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+        services = []
+        monkeypatch.setattr("aes_dynloss.serving.app.create_app", services.append)
+        monkeypatch.setattr("aes_dynloss.serving.server.run_server", lambda *_, **__: 0)
+        words = ("--port", 0, "--audit", tmp_path / "audit.jsonl", "--policy", "gibberish=withhold")
+        outcome = command("serve", self.model(tmp_path), *words)
+        assert outcome.code == 0, outcome.err
+        (service,) = services
+        self.check(service.audit.entry("score", UnscoredEssay("1", "a", ""), {}, True, [])["policy"])
 
 
 def test_verify_tells_of_a_changed_line_with_exit_code_3(place, tmp_path):

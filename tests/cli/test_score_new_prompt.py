@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import command
 from small_run import read_rows, tune
-from three_prompts import essays, write_config
+from three_prompts import ALL_RANGES, essays, write_config
 
+from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.ensembles.ensemble import EssayEnsemble
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
+from aes_dynloss.tables.score_range import ScoreRange
 
 NEW = ("--prompt", "river", "--range", "0:4")
 OPEN = [f"--policy={kind}=off" for kind in ("too_short", "gibberish", "off_topic", "copied_prompt", "repetition")]
@@ -126,6 +130,47 @@ def test_which_essays_to_mark_first(models, new_essays, tmp_path):
     outcome = command("score", *words, tmp_path / "with.csv", "--target-labels", labels)
     assert outcome.code == 0, outcome.err
     assert not (raw_of(tmp_path / "with.csv") == raw_of(tmp_path / "scores.csv")).any()
+
+
+def test_blank_essays_have_no_part_in_what_the_others_are_scored(models, new_essays, tmp_path):
+    blanks = [{"essay_id": f"blank{number}", "text": " \n" * (number % 2)} for number in range(9)]
+    words = [*NEW, *OPEN, "-o"]
+    model, more = models["with_target_essays"], write_csv(tmp_path / "more.csv", RIVER + blanks, "essay_id", "text")
+    assert command("score", model, new_essays, *words, tmp_path / "without.csv").code == 0
+    outcome = command("score", model, more, *words, tmp_path / "with.csv", "--mark-first", 45, tmp_path / "mark.csv")
+    assert outcome.code == 0, outcome.err
+    assert "Adapted to 45 essays" in outcome.err
+    without, among = read_rows(tmp_path / "without.csv"), read_rows(tmp_path / "with.csv")
+    assert among[:45] == without
+    assert {(row["withheld"], row["raw"]) for row in among[45:]} == {("true", "")}
+    assert {row["essay_id"] for row in read_rows(tmp_path / "mark.csv")} == {row["essay_id"] for row in RIVER}
+    refused = command("score", model, more, *words, tmp_path / "s.csv", "--mark-first", 46, tmp_path / "other.csv")
+    assert (refused.code, "--mark-first 46: there are 45 essays" in refused.error) == (2, True)
+    few = write_csv(tmp_path / "few.csv", RIVER[:29] + blanks, "essay_id", "text")
+    refused = command("score", model, few, *words, tmp_path / "s.csv")
+    assert (refused.code, "Prompt river: 29 essays" in refused.error) == (2, True)
+
+
+def test_a_strict_model_that_learned_with_wordings_takes_what_it_lacks_for_average(new_essays, tmp_path):
+    """Without its wording a new prompt's essays would seem to share fewer words with it than any that was learned."""
+    rows = [row for row in essays() if row["prompt_id"] != "river"]
+    asked = {"phones": "Should pupils have their phones in school?", "trumpet": "Write about music in your school."}
+    prompts = {prompt: ALL_RANGES[prompt] | {"text": text} for prompt, text in asked.items()}
+    words = ["model.linguistic=[counts, overlap]", f"data.prompts={json.dumps(prompts)}"]
+    assert tune(write_config(tmp_path, rows, "strict"), tmp_path / "run", *words).code == 0
+    outcome = command("score", tmp_path / "run", new_essays, *NEW, *OPEN, "-o", tmp_path / "scores.csv")
+    assert outcome.code == 0, outcome.err
+    scorer, texts = ClassicalScorer.from_pretrained(tmp_path / "run"), [row["text"] for row in RIVER]
+    river, transfer, own = Prompt("river", ScoreRange(0, 4)), scorer.transfers[""], np.zeros((len(RIVER), 0))
+    numbers = scorer.adapted(river, [], own[:0]).numbers(texts, "river", own)
+    assert not numbers[:, -3:].any()
+    assert (transfer.scale.mean[-3:-1] > 0).all()
+    numbers[:, -3:] = transfer.scale.mean[-3:]
+    expected = transfer.strict(river.range).of_numbers(numbers)
+    np.testing.assert_allclose(raw_of(tmp_path / "scores.csv"), expected, atol=1e-6)
+    told = replace(river, text="Explain what the village council plans to do with the bridge.")
+    with_wording = scorer.adapted(told, [], own[:0]).raw_scores(texts, ["river"] * len(texts), own)
+    assert np.abs(with_wording - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize(

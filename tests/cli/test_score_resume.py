@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import command
+from explained_scorers import classical
 from small_run import read_rows, write_rows
+from small_screen import small_screen
 from tiny_encoder import write_tiny_encoder
 from tiny_scorer import tiny_scorer
 
@@ -110,6 +113,38 @@ def test_other_essays_options_and_models_are_refused(place, tmp_path, monkeypatc
     assert (outcome.code, "0000001.json is damaged" in outcome.error) == (2, True)
     assert run(place, output, "--force").code == 0
     assert len(read_rows(output)) == ESSAYS
+
+
+def test_the_policy_of_short_answers_counts(tmp_path, monkeypatch):
+    """What follows from gibberish by default is another thing for them than for essays."""
+    scorer, output = classical(), tmp_path / "scores.csv"
+    scorer.screen = replace(small_screen(), texts="answers")
+    scorer.save_pretrained(tmp_path / "model")
+    answers = write_rows(tmp_path / "new.jsonl", [{"essay_id": f"{n}", "text": made_up(n)} for n in range(20)])
+    words = ("score", tmp_path / "model", answers, "-o", output)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        command(*words)
+    changed = command(*words, "--resume", "--policy", "gibberish=withhold")
+    assert (changed.code, "other settings (policy)" in changed.error) == (2, True)
+    kept = []
+    with monkeypatch.context() as patch:
+        explain = "aes_dynloss.essays.explaining.run.explain_to_file"
+        patch.setattr(explain, lambda _scorer, _essays, _path, options, **_: kept.append(options["policy"]) or 20)
+        also = ("--policy", "gibberish=advise", "--explain", tmp_path / "why.jsonl")
+        outcome = command(*words, "--resume", *also)
+    assert outcome.code == 0, outcome.err
+    assert [(policy.gibberish, policy.off_topic, policy.too_short) for policy in kept] == [("advise", "advise", "off")]
+
+
+def test_what_a_run_that_was_killed_at_its_very_end_has_left_goes(place, tmp_path):
+    output, left = tmp_path / "scores.csv", tmp_path / "scores.csv.parts" / "0000003.json"
+    assert run(place, output).code == 0
+    left.parent.mkdir()
+    left.write_text('{"digest": "an essay"}')
+    (left.parent / ".lock").touch()
+    assert "is complete" in run(place, output, "--resume").err
+    assert not left.parent.exists()
 
 
 def test_parts_without_settings_count_for_nothing(place, tmp_path, monkeypatch):

@@ -229,6 +229,21 @@ def test_humans_decide_trait_by_trait(place, tmp_path):
     assert len(list((tmp_path / "rsm").glob("prompt_*"))) == 4
 
 
+@pytest.mark.parametrize("parts", [False, True], ids=["a table", "a folder of tables"])
+def test_an_essay_that_has_a_row_for_each_trait_is_no_repeat(place, tmp_path, parts):
+    for name, ids, repeats in (("apart", "12", False), ("alike", "11", True)):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = [{"essay_id": one, "prompt": "phones", "full_text": ""} for one in ids]
+        path, output = write_rows(folder / "blank.csv", rows), tmp_path / f"{name}_scores"
+        words = ["--text-column", "full_text", "--prompt-column", "prompt", "--review", tmp_path / f"{name}.csv"]
+        given = (folder, "-o", output) if parts else (path, "-o", f"{output}.csv")
+        outcome = command("score", place / "strings" / "model", *given, "--long", *words)
+        assert outcome.code == 0, outcome.err
+        assert ("same prompt, of those for review: 1." in outcome.err) is repeats
+        assert ("of those for review" in outcome.err) is repeats
+
+
 def test_robustness_of_each_trait(place, tmp_path):
     words = ["--text-column", "full_text", "--prompt-column", "prompt", "--kinds", "shuffle_words,typos", "--most", "5"]
     outcome = command("robustness", place / "strings" / "model", place / "essays.csv", *words, "-o", tmp_path / "r")

@@ -133,6 +133,36 @@ def test_packs_are_as_full_as_can_be():
         assert examples.sequences[more].sum() * examples.lengths[more].max() > 100
 
 
+class OfUnits:
+    """Examples of units, of which the first alone costs tokens, as the scores of essays on several traits have them."""
+
+    def __init__(self, units, lengths):
+        self.units = np.asarray(units, dtype=np.int64)
+        self.lengths = np.asarray(lengths, dtype=np.int64)[self.units]
+        self.sequences = np.zeros_like(self.units)
+        self.sequences[np.unique(self.units, return_index=True)[1]] = 1
+
+    def __len__(self):
+        return len(self.units)
+
+
+def test_a_pack_that_reads_a_unit_twice_costs_no_more_than_its_budget():
+    """Copies behind all firsts cost nothing by themselves, but the pack that they are in reads them anew."""
+    once = np.repeat(np.arange(100), 2)
+    for units in (np.concatenate([once, once]), np.concatenate([once, once[::-1]]), np.tile(np.arange(100), 2)):
+        examples = OfUnits(units, [50] * 100)
+        packs = packed(np.arange(len(units)), examples, 200, None)
+        assert sorted(np.concatenate(packs)) == list(range(len(units)))
+        assert [50 * len(np.unique(units[pack])) for pack in packs] == [200] * 25
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=30), st.integers(1, 3), st.integers(5, 60))
+def test_units_that_stand_together_are_packed_in_their_order(lengths, each, tokens):
+    examples = OfUnits(np.repeat(np.arange(len(lengths)), each), lengths)
+    found = np.concatenate(packed(np.arange(len(examples)), examples, tokens, None))
+    np.testing.assert_array_equal(found, np.argsort(-examples.lengths, kind="stable"))
+
+
 def test_nothing_to_pack():
     (pack,) = packed(np.array([], dtype=np.int64), ToyExamples(5), 10, 1)
     assert pack.dtype == np.int64

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -215,11 +215,12 @@ class TransferRegression:
             ranking = _Ranking.of(points, self._moved(scale, ranking.coefficients, known, left))
         return _model(scale, ranking, mean, sd, score_range)
 
-    def strict(self, score_range: ScoreRange) -> TextRegression:
+    def strict(self, score_range: ScoreRange, unknown: NDArray[np.bool_] | None = None) -> TextRegression:
         """The model of a new prompt of which nothing is seen but its range.
 
         Args:
             score_range: Its score points.
+            unknown: Which numbers cannot be counted in its essays, (D,): their means in the source prompts are taken.
 
         Raises:
             DataError: The model is of the other form.
@@ -227,7 +228,10 @@ class TransferRegression:
         if self.scale is None:
             raise DataError("A model of form with_target_essays scores a new prompt by its essays. Give some.")
         mean, sd = _guess(self.levels, score_range.count - 1, self.spread)
-        return _model(self.scale, _Ranking(self.coefficients, 0.0), mean, sd, score_range)
+        scale = self.scale
+        if unknown is not None:
+            scale = replace(scale, inverse_sd=np.where(unknown, 0.0, scale.inverse_sd))
+        return _model(scale, _Ranking(self.coefficients, 0.0), mean, sd, score_range)
 
     def _moved(self, scale: NumberScale, coefficients: Array, known: Array, left: Array) -> Array:
         """Coefficients of a prompt, of whose essays some are known: a ridge regression towards the transferred ones.

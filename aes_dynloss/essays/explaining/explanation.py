@@ -28,7 +28,7 @@ from aes_dynloss.essays.explaining.occlusion import left_out, reads_once, senten
 from aes_dynloss.essays.explaining.reading import Reading
 from aes_dynloss.essays.explaining.sentences import Span, sentence_spans
 from aes_dynloss.essays.model.protocol import Scorer
-from aes_dynloss.essays.scoring.score import score_essays
+from aes_dynloss.essays.scoring.score import score_essays, texts_of
 from aes_dynloss.essays.screening.kinds import KINDS, Policy
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.tables.columns import TRAIT_COLUMN
@@ -176,7 +176,7 @@ def explain_essays(
         DataError: A prompt or a trait is unknown, or a column is missing.
     """
     check_options(scorer, traits, language, dialect)
-    policy = (policy or Policy()).of("essays" if scorer.screen is None else scorer.screen.texts)
+    policy = (policy or Policy()).of(texts_of(scorer))
     # Scores are given of withheld essays too.
     told = policy.model_copy(update={kind: "advise" for kind in KINDS if policy.action(kind) == "withhold"})
     quiet: dict[str, Any] = {"progress": None, "warn": False}

@@ -18,7 +18,7 @@ from aes_dynloss.essays.classical.strings import ngram_keys
 from aes_dynloss.essays.classical.text_regression import TextRegression
 from aes_dynloss.essays.classical.transfer import LEAST_OF_TARGET, TransferRegression
 from aes_dynloss.essays.data.essay_table import Prompt, prompts_of_scales
-from aes_dynloss.essays.features.linguistic import essay_numbers
+from aes_dynloss.essays.features.linguistic import essay_numbers, feature_names
 from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import (
     CONFIG,
@@ -229,7 +229,8 @@ class ClassicalScorer:
         """A scorer of kind transfer that knows one prompt more.
 
         Args:
-            prompt: The new prompt, of one score.
+            prompt: The new prompt, of one score. In the form strict what is counted by its wording is taken to be as
+                in the mean of the source prompts where it has none.
             texts: N of its essays, whose scores are not known; without effect in the form strict.
             own: Numeric columns of the user's own, (N, K).
             labels: K further essays of it, their own columns, and their human scores.
@@ -273,7 +274,7 @@ class ClassicalScorer:
                     "A model of form strict sees nothing of a new prompt but its range, and has no use for scored "
                     "essays. Leave --target-labels out, or train one of form with_target_essays."
                 )
-            return transfer.strict(prompt.range)
+            return transfer.strict(prompt.range, None if prompt.text else self._counted_with_wording)
         if len(texts) < LEAST_OF_TARGET:
             raise DataError(
                 f"Prompt {prompt.id}: {len(texts)} essays, but the model, of form with_target_essays, adapts to "
@@ -281,6 +282,12 @@ class ClassicalScorer:
             )
         scored = None if labels is None else (self.numbers(labels[0], prompt.id, labels[1]), labels[2])
         return transfer.adapted(self.numbers(texts, prompt.id, own), prompt.range, scored)
+
+    @property
+    def _counted_with_wording(self) -> NDArray[np.bool_]:
+        """Which of an essay's numbers are counted by the words of its prompt, (D,)."""
+        names = feature_names(["overlap"])
+        return np.array([False, *(name in names for name in self.config.feature_names)])  # the length is the first
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Write a model folder that :meth:`from_pretrained` opens; an existing one is replaced as a whole.

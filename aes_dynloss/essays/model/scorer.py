@@ -34,7 +34,7 @@ from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.model.trait_rows import asks_for_traits, scored_on_traits
-from aes_dynloss.essays.screening.screen import Screen
+from aes_dynloss.essays.screening.screen import MOST_PROMPTS, Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.training.config import Precision
 from aes_dynloss.training.prediction import predict
@@ -132,8 +132,14 @@ class EncoderScorer:
 
     @property
     def sources(self) -> list[str]:
-        """The prompts that the model was made for, all of them."""
-        return known_prompts(self)
+        """The prompts that taught the model: those with training essays where prompts share a head, else all.
+
+        All too where no screen tells which these are, as it names up to :data:`MOST_PROMPTS` of them.
+        """
+        known, screen = known_prompts(self), self.screen
+        if self.model.config.prompts != "shared" or screen is None or len(screen.prompts) >= MOST_PROMPTS:
+            return known
+        return [prompt for prompt in known if prompt in screen.prompts]
 
     def score(
         self,

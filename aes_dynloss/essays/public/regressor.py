@@ -22,7 +22,7 @@ from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.fitting import fit_to_all
 from aes_dynloss.essays.public.scorer import Essays, EssayScorer, essay_frame
 from aes_dynloss.essays.screening.kinds import KINDS
-from aes_dynloss.tables.cells import CellError, text_value
+from aes_dynloss.tables.cells import CellError, id_value, text_value
 from aes_dynloss.tables.score_range import ONE_PROMPT, STEPS, ScoreRange, infer_range
 from aes_dynloss.training.accelerator import plain_accelerator
 
@@ -81,7 +81,7 @@ class EssayScoreRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
 
         Raises:
             ConfigError: The parameters are none of a scorer with an exact solver, or ask for columns beside the text.
-            DataError: An essay is no text, a score or weight no number, or there are too few.
+            DataError: An essay is no text, a prompt no id, a score or weight no number, or there are too few.
         """
         if (self.model or {}).get("own_features"):
             raise ConfigError(
@@ -145,9 +145,11 @@ def _essays(X: Essays) -> pd.DataFrame:  # noqa: N803 - scikit-learn's
         raise DataError(f"X has the columns {', '.join(map(str, table))}; expected text, and perhaps prompt_id.")
     try:
         texts = [text_value({"text": text}, "text", blank="") for text in table["text"]]
+        prompts: str | list[str] = ONE_PROMPT
+        if "prompt_id" in table:
+            prompts = [id_value({"prompt_id": prompt}, "prompt_id") for prompt in table["prompt_id"]]
     except CellError as error:
         raise DataError(f"X: {error}") from None
-    prompts = table["prompt_id"].astype(str).to_list() if "prompt_id" in table else ONE_PROMPT
     ids = [str(number) for number in range(1, len(table) + 1)]
     return pd.DataFrame({"essay_id": ids, "prompt_id": prompts, "text": pd.Series(texts, dtype=object)})
 

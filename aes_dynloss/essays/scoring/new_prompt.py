@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.classical.transfer import essays_to_mark
@@ -79,7 +82,7 @@ class NewPrompt:
 
 
 def adapted_scorer(scorer: Scorer, new: NewPrompt, essays: Sequence[UnscoredEssay]) -> ClassicalScorer:
-    """A scorer that knows a new prompt.
+    """A scorer that knows a new prompt, adapted to those of its essays that have words.
 
     Args:
         scorer: Of kind transfer.
@@ -98,14 +101,14 @@ def adapted_scorer(scorer: Scorer, new: NewPrompt, essays: Sequence[UnscoredEssa
             f"--range adapts the model to prompt {new.id!r}, but there are essays on {', '.join(sorted(others))}. "
             "Score these apart."
         )
-    own = own_numbers(scorer.own_features, [essay.features for essay in essays], len(essays))
+    written, own = _written(scorer, essays)
     labels = None
     if new.labels is not None:
         table = _scored_essays(new, scorer.own_features)
         labels = table.values("text"), table.numbers(scorer.own_features), table.scores
         logger.info("Prompt %s: its level is set by %d scored essays.", new.id, len(table))
-    made = scorer.adapted(Prompt(new.id, new.range), [essay.text for essay in essays], own, labels)
-    logger.info("Adapted to %d essays on prompt %s, which the model was not trained on.", len(essays), new.id)
+    made = scorer.adapted(Prompt(new.id, new.range), [essay.text for essay in written], own, labels)
+    logger.info("Adapted to %d essays on prompt %s, which the model was not trained on.", len(written), new.id)
     return made
 
 
@@ -117,7 +120,7 @@ def write_essays_to_mark(
     Args:
         scorer: Adapted to the prompt.
         new: The prompt.
-        essays: Its essays.
+        essays: Its essays; blank ones are never among those to mark.
         count: How many of them.
         path: Where to: a .csv, .jsonl or .parquet file.
 
@@ -131,11 +134,11 @@ def write_essays_to_mark(
             "A model of form strict has no use for scored essays. Leave --mark-first out, or train one of form "
             "with_target_essays."
         )
-    if count > len(essays):
-        raise DataError(f"--mark-first {count}: there are {len(essays)} essays. Ask for fewer, or give more.")
-    own = own_numbers(scorer.own_features, [essay.features for essay in essays], len(essays))
-    raw = scorer.raw_scores([essay.text for essay in essays], [new.id] * len(essays), own)
-    chosen = [essays[place] for place in essays_to_mark(raw, count)]
+    written, own = _written(scorer, essays)
+    if count > len(written):
+        raise DataError(f"--mark-first {count}: there are {len(written)} essays. Ask for fewer, or give more.")
+    raw = scorer.raw_scores([essay.text for essay in written], [new.id] * len(written), own)
+    chosen = [written[place] for place in essays_to_mark(raw, count)]
     columns: dict[str, list[Any]] = {
         "essay_id": [essay.essay_id for essay in chosen],
         "text": [essay.text for essay in chosen],
@@ -145,6 +148,14 @@ def write_essays_to_mark(
     kinds = {"essay_id": str, "text": str} | dict.fromkeys((*scorer.own_features, "score"), float)
     write_scores([columns], form, path, kinds)
     logger.info("%d essays to mark first are in %s: fill in score, and give it as --target-labels.", count, path)
+
+
+def _written(
+    scorer: ClassicalScorer, essays: Sequence[UnscoredEssay]
+) -> tuple[list[UnscoredEssay], NDArray[np.float64]]:
+    """The essays that are not blank, and their numeric columns: a blank one says nothing of the prompt's essays."""
+    written = [essay for essay in essays if essay.text.strip()]
+    return written, own_numbers(scorer.own_features, [essay.features for essay in written], len(written))
 
 
 def _scored_essays(new: NewPrompt, features: Sequence[str]) -> EssayTable:

@@ -34,6 +34,7 @@ from aes_dynloss.essays.screening.kinds import Policy
 from aes_dynloss.measures.intervals import COVERAGE
 from aes_dynloss.measures.scales import ConversionTable
 from aes_dynloss.reports.adjudication import HUMAN_SCORE
+from aes_dynloss.tables.columns import TRAIT_COLUMN
 from aes_dynloss.tables.provenance import Provenance, sealed
 from aes_dynloss.tables.workbook import refuse_long_text
 from aes_dynloss.training.config import Precision
@@ -128,7 +129,13 @@ def warn_of_repeats(tables: Callable[[str], Iterable[Mapping[str, list[Any]]]]) 
     """
 
     def keys(name: str) -> Iterator[int]:
-        return (hash(key) for table in tables(name) for key in zip(table["prompt_id"], table["essay_id"], strict=True))
+        first: dict[str, str | None] = {}  # the trait by which a prompt's essays are counted, each once
+        for table in tables(name):
+            prompts, essays = table["prompt_id"], table["essay_id"]
+            traits = table.get(TRAIT_COLUMN, [None] * len(essays))
+            for prompt, essay, trait in zip(prompts, essays, traits, strict=True):
+                if first.setdefault(prompt, trait) == trait:
+                    yield hash((prompt, essay))
 
     reviewed = set(keys(REVIEW))
     scored = Counter(key for key in keys(SCORES) if key in reviewed)

@@ -39,6 +39,11 @@ def warn_unless_screened(scorer: Scorer) -> None:
         )
 
 
+def texts_of(scorer: Scorer) -> TextKind:
+    """What a scorer's texts are; essays where it knows nothing of its training essays."""
+    return "essays" if scorer.screen is None else scorer.screen.texts
+
+
 def duplicate_finder(scorer: Scorer, policy: Policy) -> DuplicateFinder | None:
     """What finds the duplicates of a stream; None where the policy, on the scorer's kind of texts, does not ask for it.
 
@@ -46,8 +51,7 @@ def duplicate_finder(scorer: Scorer, policy: Policy) -> DuplicateFinder | None:
         scorer: The scorer.
         policy: What follows from advisories.
     """
-    texts: TextKind = "essays" if scorer.screen is None else scorer.screen.texts
-    return None if policy.of(texts).action("duplicate") == "off" else DuplicateFinder()
+    return None if policy.of(texts_of(scorer)).action("duplicate") == "off" else DuplicateFinder()
 
 
 class Adviser:
@@ -61,7 +65,7 @@ class Adviser:
 
     def __init__(self, scorer: Scorer, policy: Policy, duplicates: KnownDuplicates | None = None) -> None:
         self._screen = scorer.screen
-        self._texts: TextKind = "essays" if self._screen is None else self._screen.texts
+        self._texts = texts_of(scorer)
         self.policy = policy.of(self._texts)
         self._sources = scorer.sources
         self._finder = duplicate_finder(scorer, policy) if duplicates is None else duplicates

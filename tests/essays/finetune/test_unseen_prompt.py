@@ -171,7 +171,16 @@ class TestARun:
         check_scores(run, path, "test")
         check_scores(run, path, "dev")
         assert command("score", run / "model", path, "--output", tmp_path / "all.csv").code == 0
-        assert len(read_rows(tmp_path / "all.csv")) == 90
+        rows = read_rows(tmp_path / "all.csv")
+        assert len(rows) == 90
+        assert {row["prompt_id"] for row in rows if "unseen_prompt" in row["advisories"]} == {TARGET}
+        assert sum("unseen_prompt" in row["advisories"] for row in rows) == 30
+
+    def test_what_taught_it(self, run: Path) -> None:
+        scorer = EncoderScorer.from_pretrained(run / "model")
+        assert scorer.sources == ["phones", "trumpet"]
+        scorer.screening = None  # then nothing tells
+        assert scorer.sources == ["phones", TARGET, "trumpet"]
 
     def test_one_answer_on_each_prompts_range(self, run: Path) -> None:
         """The head is not told the prompt: what it says of a text, from 0 to 1, is put on the prompt's range."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,13 @@ from tiny_scorer import TWO_PROMPTS, scoring_model, tiny_scorer
 
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.model import scorer as scorer_module
+from aes_dynloss.essays.model.encoder_folder import Screening
 from aes_dynloss.essays.model.encoders import load_tokenizer
+from aes_dynloss.essays.model.ood_distance import OodDistance
 from aes_dynloss.essays.model.prompt_scales import Postprocessing
 from aes_dynloss.essays.model.protocol import check_prompts
 from aes_dynloss.essays.model.scorer import EncoderScorer
+from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.calibration import RescalingLine
 
 TEXTS = ["the teacher and the otter", "", "a bridge is not a school. " * 20, "phones 42", "one lesson"]
@@ -162,6 +168,46 @@ def test_model_is_left_as_it_was(encoder: Path) -> None:
     np.testing.assert_array_equal(first.raw, second.raw)  # without dropout
     assert made.model.training
     assert not torch.is_inference_mode_enabled()
+
+
+def _screened(encoder: Path) -> EncoderScorer:
+    """A scorer with dropout that also measures how far essays are from those of training."""
+    made = tiny_scorer(encoder)
+    for part in made.model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.5
+    made.screening = Screening(Screen.fit(TEXTS, PROMPT_IDS, {}), OodDistance([torch.ones(8, 16)] * 2, [1.0, 1.0]))
+    return made
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_that_measures_distances_is_left_as_it_was_too(encoder: Path, training: bool) -> None:
+    made = _screened(encoder)
+    made.model.train(training)
+    made.model.head.eval()
+    modes = [part.training for part in made.model.modules()]
+    made.score(TEXTS, PROMPT_IDS)
+    assert [part.training for part in made.model.modules()] == modes
+
+
+def test_two_threads_that_score_with_one_model_do_not_disturb_each_other(encoder: Path) -> None:
+    made, entered, other_is_done = _screened(encoder), Event(), Event()
+    expected = made.score(TEXTS, PROMPT_IDS)
+
+    def first_waits(*_: Any) -> None:
+        if not entered.is_set():
+            entered.set()
+            assert other_is_done.wait(60)
+
+    made.model.encoder.register_forward_pre_hook(first_waits)
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(made.score, TEXTS, PROMPT_IDS)
+        assert entered.wait(60)
+        second = made.score(TEXTS, PROMPT_IDS)
+        other_is_done.set()
+    for found in (first.result(), second):
+        np.testing.assert_array_equal(found.raw, expected.raw)
+        np.testing.assert_array_equal(found.ood_distance, expected.ood_distance)
 
 
 def test_progress(scorer: EncoderScorer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,10 @@ def test_scores_on_no_grid():
     assert abs(regressor.predict(TEXTS) - scores).mean() < 0.5
 
 
+def of_prompts(prompt_ids) -> pd.DataFrame:
+    return pd.DataFrame({"text": TEXTS, "prompt_id": prompt_ids})
+
+
 @pytest.mark.parametrize(
     ("parameters", "arguments", "error", "message"),
     [
@@ -129,6 +133,8 @@ def test_scores_on_no_grid():
         ({}, (TEXTS, None), DataError, "requires y to be passed"),
         ({}, ([*TEXTS[1:], 7], SCORES), DataError, "X: text is 7; expected text"),
         ({}, (pd.DataFrame({"essay": TEXTS}), SCORES), DataError, "X has the columns essay; expected text"),
+        ({}, (of_prompts(["1", np.nan] * 15), SCORES), DataError, "X: prompt_id is empty"),
+        ({}, (of_prompts([1, None] * 15), SCORES), DataError, r"X: prompt_id is 1\.0; expected text or a whole number"),
         ({}, (TEXTS[:2], SCORES[:2]), DataError, "needs at least 3"),
         ({}, (TEXTS, SCORES, -SCORES), DataError, "sample_weight"),
         ({"preset": "quick"}, (TEXTS, SCORES), ConfigError, "preset"),
