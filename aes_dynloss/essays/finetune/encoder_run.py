@@ -129,8 +129,7 @@ class EncoderRun:
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
                 scorer.strings = head.strings
-                # An encoder that has learned from the same essays is no other one's for any of them.
-                if config.model.start_from is None or "dev" not in self._parts:
+                if config.leaves_out_of_fold or "dev" not in self._parts:
                     outputs["train"] = head.left_out
             for name in ("dev", "test"):
                 if name in self._parts:

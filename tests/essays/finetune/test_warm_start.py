@@ -226,6 +226,8 @@ def test_the_encoder_is_not_read_again(run_yaml, first, tmp_path):
     values = values_of(gone / "model")
     values["model"]["encoder"] = "/there/is/none"
     sign(gone / "model", values)
+    resumed = tune(run_yaml, tmp_path / "after", f"model.start_from={first}", *words, "--resume")
+    assert resumed.code == 0, resumed.err
     words = ["model.encoder=/there/is/none", f"model.start_from={gone}", *STILL]
     assert tune(run_yaml, tmp_path / "run", *words).code == 0
     assert raw_of(tmp_path / "run") == raw_of(first)
