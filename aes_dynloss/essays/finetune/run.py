@@ -123,7 +123,8 @@ def _run(
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
     logger.info("Essays: %s.", ", ".join(f"{part.essay_count} {name}" for name, part in parts.tables.items()))
-    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits) + _data_notes(config, parts)
+    notes = contamination_notes(start, _judged(table, folds) if folds else parts.tables)
+    notes += _group_notes(table, folds, splits) + _data_notes(config, parts)
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
     prompts = _scored_prompts(table, splits, folds)
     fitting = build_fitting(accelerator, config, prompts, parts, start)
@@ -200,6 +201,12 @@ def _group_notes(table: EssayTable, folds: Sequence[Splits], splits: Splits) -> 
     """Notes on likely columns of writers, classes or schools that leak between parts, which are logged."""
     leaks = group_leaks(table, fold_parts(folds) if folds else splits.tables())
     for leak in leaks:
+def _judged(table: EssayTable, folds: Sequence[Splits]) -> dict[str, EssayTable]:
+    """The essays that a cross-fitted run's figures are of: those of all its parts."""
+    tested = {essay for fold in folds for essay in fold.test.essay_ids}
+    return {"test": table.select([row for row, essay in enumerate(table.essay_ids) if essay in tested])}
+
+
         logger.warning("%s.", leak)
     return [f"{leak}." for leak in leaks]
 
