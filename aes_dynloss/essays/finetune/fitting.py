@@ -51,6 +51,7 @@ class Parts:
             DataError: A treatment, the copies or a teacher lack the essays that they need.
         """
         tables = {name: part for name, part in splits.tables().items() if len(part)}
+            ConfigError: Changed copies would be trained on of essays by which a teacher measures.
         tables["train"] = treated(splits.train, config.data)
         augmentation = None if config.data.augmentation is None else augment(tables["train"], config.data.augmentation)
         if augmentation is not None:
@@ -181,7 +182,7 @@ def fit_scores(
 
 
 def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
-    """Refuse a teacher that has nothing to learn on."""
+    """Refuse a teacher that has nothing to learn on, or whose measure training would know."""
     train = parts["train"].once
     number = 0 if train.trusted is None else int(train.trusted.sum())
     apart = parts["teacher_dev"].essay_count if "teacher_dev" in parts else 0
