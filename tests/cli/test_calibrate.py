@@ -18,6 +18,7 @@ from folder_content import content
 from small_run import RANGES, read_rows, report_of, small_essays, tune, write_rows, write_small_run
 
 from aes_dynloss.essays.finetune.held_out import check_held_out
+from aes_dynloss.essays.model import prompt_scales
 from aes_dynloss.essays.model.classical_scorer import ClassicalScorer
 from aes_dynloss.essays.model.model_folder import read_fitted
 from aes_dynloss.essays.screening.kinds import KINDS as KINDS_OF_ADVICE
@@ -101,6 +102,27 @@ def test_it_is_the_run_that_was_made_so_from_the_start(made, copied, kind, befor
     assert again.code == 0, again.err
     assert len(json.loads((run / "manifest.json").read_text())["calibrated"]) == 2
     assert undated(run)["predictions_test.csv"] == undated(made(kind, before))["predictions_test.csv"]
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "crossed"])
+def test_auto_leaves_prompts_with_few_essays_as_they_are_again(copied, monkeypatch, kind):
+    """Without a rule nothing changes: dev has 12 essays of a prompt; each part's scores are fitted on 40 of others."""
+    monkeypatch.setattr(prompt_scales, "LEAST_RESCALED", 50)
+    run = copied(kind, "auto")
+    before = undated(run)
+    for _ in range(2):
+        outcome = command("calibrate", run)
+        assert outcome.code == 0, outcome.err
+        assert undated(run) == before
+    assert [one["postprocessing"] for one in json.loads((run / "manifest.json").read_text())["calibrated"]] == [
+        "auto",
+        "auto",
+    ]
+    assert command("calibrate", run, "--postprocessing", "rescale").code == 0
+    rescaled = undated(run)
+    assert rescaled["predictions_test.csv"] != before["predictions_test.csv"]
+    assert command("calibrate", run).code == 0
+    assert undated(run) == rescaled
 
 
 def test_what_it_says(copied):
@@ -227,6 +249,15 @@ def test_essays_of_the_figures_or_of_training_are_refused(copied, part):
         outcome.error
     )
     assert command("calibrate", run, "--postprocessing", "rescale", "--on", run / "predictions_dev.csv").code == 0
+
+
+@pytest.mark.parametrize(("kind", "known"), [("strings", True), ("ordinal", False)])
+def test_training_essays_that_the_run_has_not_predicted_cannot_be_told(copied, kind, known):
+    run = copied(kind)
+    outcome = command("calibrate", run, "--postprocessing", "rescale", "--on", run / "predictions_dev.csv")
+    assert outcome.code == 0, outcome.err
+    said = "--on predictions_dev.csv: which essays the model was trained on is not kept" in outcome.err
+    assert said == (not known)
 
 
 def test_essays_of_dev_are_refused_where_the_figures_are_of_dev(copied, judged):

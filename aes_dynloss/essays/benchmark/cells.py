@@ -24,7 +24,6 @@ from aes_dynloss.essays.data.data_config import SplitConfig
 from aes_dynloss.essays.finetune.config import FinetuneConfig, default_values
 from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.run import run_finetuning
-from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.model_folder import MODEL
 from aes_dynloss.tables.provenance import read_provenance, seal
 from aes_dynloss.teaching.teachers.config import LearningTeacherConfig
@@ -184,11 +183,6 @@ def grid_cells(config: BenchmarkConfig, prompts: Sequence[str], root: Path) -> l
     if config.trait_stacks and not all(cell.config.data.columns.traits for cell in cells):
         raise ConfigError("trait_stacks: essays have one score. Name several traits in finetune.data.columns.score.")
     return cells
-
-
-def leaves_out_of_fold(model: ModelConfig) -> bool:
-    """Whether runs of such a model leave out-of-fold predictions of train, on which a stack's weights can be fitted."""
-    return (model.solver != "sgd" and model.start_from is None) or model.cross_fit is not None
 
 
 # How a cell is pointed to what it takes of another.

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aes_dynloss.configfile import read_mapping, validate
 from aes_dynloss.errors import DataError
-from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell, leaves_out_of_fold
+from aes_dynloss.essays.benchmark.cells import COST, CellCost, EssayCell
 from aes_dynloss.essays.benchmark.config import SEED, BenchmarkConfig
 from aes_dynloss.essays.benchmark.essays import GridEssays
 from aes_dynloss.essays.benchmark.floors import floor_kappas, grid_floors
@@ -80,7 +80,7 @@ def write_results(
     stacked = {arm for members in (config.stacks | config.trait_stacks).values() for arm in members}
     for cell in cells:
         run = read_run(cell.part, str(cell.seed), cell.folder)
-        if cell.arm in stacked and leaves_out_of_fold(cell.config.model):
+        if cell.arm in stacked and cell.config.leaves_out_of_fold:
             run = replace(run, out_of_fold=_out_of_fold(cell, essays.table))
         arms[cell.arm] += dev_halves(run) if config.measured_on == "dev" else [run]
         cost = validate(CellCost, read_mapping(cell.folder / COST), str(cell.folder / COST))

@@ -33,9 +33,10 @@ def by_parts(count: int, predict: Callable[[Rows], Array], groups: Groups | None
 def parts_of(essays: NDArray[np.int64], count: int, groups: Groups | None, prompts: Sequence[str]) -> NDArray[np.int64]:
     """The part of each row, from 0, in which it is left out together with the other rows of its essay and its group.
 
-    Without groups essay i is in part i mod K. With groups each is dealt as a whole, the largest first, to the part that
-    has fewest rows; some parts may then be empty. Essays of a prompt that would all be in one part are dealt as
-    without groups, since nothing else is there to learn their prompt from.
+    Without groups essays are dealt in turn, prompt by prompt: of the essays in this order the i-th is in part i mod K,
+    so that a prompt with several essays is never in one part as a whole. With groups each is dealt as a whole, the
+    largest first, to the part that has fewest rows; some parts may then be empty. Essays of a prompt that would all be
+    in one part are dealt as without groups, since nothing else is there to learn their prompt from.
 
     Args:
         essays: The number of each row's essay, (N,).
@@ -47,7 +48,11 @@ def parts_of(essays: NDArray[np.int64], count: int, groups: Groups | None, promp
         >>> parts_of(np.arange(6), 2, ["ann", "bob", "ann", "ann", None, "bob"], ["a"] * 6)
         array([0, 1, 0, 0, 1, 1])
     """
-    single = essays % count
+    place = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    _, first, number = np.unique(essays, return_index=True, return_inverse=True)
+    turn = np.empty_like(first)
+    turn[np.argsort([place[prompts[row]] for row in first.tolist()], kind="stable")] = np.arange(len(first))
+    single = turn[number] % count
     if groups is None:
         return single
     together: dict[str | int, list[int]] = {}

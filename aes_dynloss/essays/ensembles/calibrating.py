@@ -50,12 +50,12 @@ def _calibrate_ensemble(folder: Path, rule: Rule | None, on: Path | None) -> Fit
         )
     with held_folder(folder):
         ensemble = EssayEnsemble.from_pretrained(folder, accelerator=Accelerator(cpu=True))  # nothing is computed here
-        rule = chosen_rule(folder, rule, ensemble.postprocessing, on)
+        asked = chosen_rule(folder, rule, ensemble.postprocessing.kind, on)
         made: Fit
         if on is None or is_measured:
-            made = recalibrate(folder, ensemble.prompts, rule, on, probabilities=False)
+            made = recalibrate(folder, ensemble.prompts, asked, on, probabilities=False)
         else:
-            made = fit_on(on, rule, ensemble.prompts, probabilities=False)
+            made = fit_on(on, asked, ensemble.prompts, probabilities=False)
         ensemble.postprocessing = made.calibration.postprocessing.on_scale_of(ensemble.postprocessing)
         ensemble.intervals, ensemble.certainty = made.calibration.intervals, made.calibration.certainty
         ensemble.calibrated.append({**made.record, "fitted_on": made.fitted_on})

@@ -14,7 +14,7 @@ from aes_dynloss.essays.finetune.held_out import OUT_OF_FOLD
 from aes_dynloss.essays.finetune.products import model_card, write_run_report
 from aes_dynloss.essays.finetune.reported import with_reported, write_reported
 from aes_dynloss.essays.model.model_folder import MODEL, read_fitted, set_calibration
-from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule
+from aes_dynloss.essays.model.prompt_scales import AskedRule, Rule
 from aes_dynloss.reports.report_files import REPORT
 from aes_dynloss.tables.atomic import atomic_copy, file_sha256
 from aes_dynloss.tables.provenance import Provenance, files_of, seal
@@ -31,7 +31,8 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
     Args:
         run: Folder of a run of finetune.
         rule: none, rescale or cut_points; None: that of the model, fitted again.
-        on: A table of predictions with human scores to fit it on instead, intervals and certainty too.
+        on: A table of predictions with human scores to fit it on instead, intervals and certainty too. Its essays are
+            new to the run's figures and to the model, as far as the run knows what that was trained on.
 
     Raises:
         AesDynlossError: The folder holds no complete run, or not what the run wrote, or ``on`` does not serve.
@@ -56,9 +57,9 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
                 "scored essays of the prompt instead: aes-dynloss score --target-labels FILE."
             )
         prompts = {scale.prompt.id: scale.prompt for scale in fitted.scales}
-        rule = chosen_rule(run, rule, fitted.postprocessing, on)
+        asked = chosen_rule(run, rule, fitted.config.postprocessing, on)
         has_chances = fitted.config.kind == "encoder" and fitted.config.head != "regression"
-        made = recalibrate(run, prompts, rule, on, probabilities=has_chances)
+        made = recalibrate(run, prompts, asked, on, probabilities=has_chances)
         if config.data.untrusted == "standardise" and on is None and OUT_OF_FOLD in made.predictions:
             raise DataError(
                 f"{run} has learned from standardised scores (data.untrusted), and was post-processed by them, but "
@@ -71,12 +72,12 @@ def calibrate_run(run: Path, rule: Rule | None = None, on: Path | None = None) -
             write_reported(new, prompts, way.reported)
             report = with_reported(made.after, prompts, way.reported)
             card = model_card(config, prompts, made.after, way, made.fitted_on, manifest)
-            set_calibration(new / MODEL, way, calibration.intervals, calibration.certainty, card)
+            set_calibration(new / MODEL, asked, way, calibration.intervals, calibration.certainty, card)
             write_run_report(config, report, new, run.absolute().name, manifest)
     return made
 
 
-def chosen_rule(folder: Path, rule: Rule | None, own: Postprocessing, on: Path | None) -> Rule:
+def chosen_rule(folder: Path, rule: Rule | None, own: AskedRule, on: Path | None) -> AskedRule:
     """The rule that is asked for, else the model's own, unless there is nothing to fit.
 
     Args:
@@ -88,12 +89,12 @@ def chosen_rule(folder: Path, rule: Rule | None, own: Postprocessing, on: Path |
     Raises:
         ConfigError: The model plainly rounds, and nothing else is asked for.
     """
-    if rule is None and on is None and own.kind == "none":
+    if rule is None and on is None and own == "none":
         raise ConfigError(
             f"The model of {folder} plainly rounds its raw predictions, so there is nothing to fit again. Name "
             "--postprocessing rescale or cut_points."
         )
-    return rule or own.kind
+    return rule or own
 
 
 @contextmanager

@@ -7,6 +7,7 @@ is read or scored again.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -30,7 +31,7 @@ from aes_dynloss.essays.finetune.held_out import (
 )
 from aes_dynloss.essays.finetune.predicted import PROBABILITIES, Predicted, learn_from_dev
 from aes_dynloss.essays.finetune.products import POST_PROCESSING, post_processing_notes
-from aes_dynloss.essays.model.prompt_scales import Postprocessing, Rule, fit_postprocessing
+from aes_dynloss.essays.model.prompt_scales import AskedRule, Postprocessing, Rule, fit_postprocessing
 from aes_dynloss.essays.model.protocol import point_names, probability_rows
 from aes_dynloss.measures.intervals import Certainty, Intervals
 from aes_dynloss.reports.model import Report
@@ -50,6 +51,8 @@ from aes_dynloss.tables.columns import ColumnNames, missing_columns
 from aes_dynloss.tables.formats import read_cells
 from aes_dynloss.training.run_folder import MANIFEST, write_json
 from aes_dynloss.versions import package_version
+
+logger = logging.getLogger(__name__)
 
 FEWEST_ESSAYS = 2  # of a prompt: one essay has no spread to fit to
 
@@ -125,7 +128,7 @@ class Calibration:
     certainty: Certainty = field(default_factory=lambda: Certainty({}))
 
     @classmethod
-    def fit(cls, rule: Rule, prompts: dict[str, Prompt], fitted_on: Judged, known: Judged) -> Calibration:
+    def fit(cls, rule: AskedRule, prompts: dict[str, Prompt], fitted_on: Judged, known: Judged) -> Calibration:
         """Fit post-processing to some essays, and intervals and certainty to those of dev, maybe the same."""
         made = cls(prompts, _fitted(rule, prompts, fitted_on))
         learn_from_dev(made, known.prompt_ids, known.reference, Predicted(known.raw, known.probabilities))
@@ -133,12 +136,12 @@ class Calibration:
 
 
 def scores_by_part(
-    rule: Rule, prompts: Mapping[str, Prompt], test: pd.DataFrame, inner: pd.DataFrame
+    rule: AskedRule, prompts: Mapping[str, Prompt], test: pd.DataFrame, inner: pd.DataFrame
 ) -> NDArray[np.float64]:
     """Score points of a cross-fitted run's essays: no essay of a part has a say in how that part is post-processed.
 
     Args:
-        rule: none, rescale or cut_points.
+        rule: none, rescale, cut_points or auto.
         prompts: Prompts by id.
         test: N essays with ``prompt_id``, ``raw`` and ``part``.
         inner: What each part's scorer predicted of the other parts' essays, with their ``reference`` beside.
@@ -155,7 +158,7 @@ def scores_by_part(
     return scores
 
 
-def _fitted(rule: Rule, prompts: Mapping[str, Prompt], essays: Judged) -> Postprocessing:
+def _fitted(rule: AskedRule, prompts: Mapping[str, Prompt], essays: Judged) -> Postprocessing:
     ranges = {prompt.id: prompt.range for prompt in prompts.values()}
     return fit_postprocessing(rule, ranges, np.array(essays.prompt_ids, dtype=object), essays.raw, essays.reference)
 
@@ -236,7 +239,7 @@ class KeptPredictions:
             )
         return Judged.of(self.tables[part], prompts if probabilities else None)
 
-    def scored(self, calibration: Calibration, by_part: Rule | None) -> dict[str, pd.DataFrame]:
+    def scored(self, calibration: Calibration, by_part: AskedRule | None) -> dict[str, pd.DataFrame]:
         """The tables of predictions, as their files hold them, with scores by a calibration.
 
         Args:
@@ -330,7 +333,7 @@ class Recalibration(Fit):
 
 def fit_on(
     path: Path,
-    rule: Rule,
+    rule: AskedRule,
     prompts: dict[str, Prompt],
     *,
     probabilities: bool,
@@ -340,11 +343,12 @@ def fit_on(
 
     Args:
         path: The table: essay_id, reference, raw, and prompt_id where the model knows several prompts.
-        rule: none, rescale or cut_points.
+        rule: none, rescale, cut_points or auto.
         prompts: The model's prompts.
         probabilities: Whether the model's head gives probabilities, by which it knows how sure it is.
         predicted: The model's own predictions by part: the table may hold none of the essays of test (of dev, where
-            there is no test) and train.
+            there is no test), and none of train, where these are predicted too. Where they are not, a warning says that
+            they cannot be told.
 
     Raises:
         DataError: The table does not serve.
@@ -356,14 +360,14 @@ def fit_on(
 
 
 def recalibrate(
-    folder: Path, prompts: dict[str, Prompt], rule: Rule, on: Path | None, *, probabilities: bool
+    folder: Path, prompts: dict[str, Prompt], rule: AskedRule, on: Path | None, *, probabilities: bool
 ) -> Recalibration:
     """Fit a folder's post-processing, intervals and certainty again, and measure the scores that result.
 
     Args:
         folder: A run's, or that of an ensemble of cross-fitted runs.
         prompts: The model's prompts.
-        rule: none, rescale or cut_points.
+        rule: none, rescale, cut_points or auto.
         on: A table of predictions with human scores; None: what the run itself fitted on.
         probabilities: Whether the model's head gives probabilities, by which it knows how sure it is.
 
@@ -383,7 +387,7 @@ def recalibrate(
     return Recalibration(fit.calibration, fit.fitted_on, fit.record, scored, before, after)
 
 
-def _record(rule: Rule, **on: object) -> dict[str, Any]:
+def _record(rule: AskedRule, **on: object) -> dict[str, Any]:
     when, version = datetime.now(UTC).isoformat(timespec="seconds"), package_version("aes-dynloss")
     return {"when": when, "version": version, "postprocessing": rule, **on}
 
@@ -465,6 +469,13 @@ def _read_given(
         if part in predicted:
             own = replace(given, table=predicted[part])
             refuse_shared_essays(own, given, f"--on {path.name}, {what}: ", fitted_on="it")
+    if OUT_OF_FOLD not in predicted and PART not in predicted.get(judged, ()):
+        logger.warning(
+            "--on %s: which essays the model was trained on is not kept, so that they are not recognised by their ids. "
+            "If the table holds any, leave them out: their predictions are too good, and intervals fitted on them too "
+            "narrow.",
+            path.name,
+        )
     return Judged.of(given.table, prompts if probabilities else None)
 
 

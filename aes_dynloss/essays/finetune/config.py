@@ -103,6 +103,17 @@ class FinetuneConfig(ConfigModel):
     evaluation: EvaluationConfig = Field(default=EvaluationConfig())
     card: CardConfig = Field(default=CardConfig())
 
+    @property
+    def leaves_out_of_fold(self) -> bool:
+        """Whether a run predicts its train essays, each by a model that was fitted without it.
+
+        An encoder that has learned from the same essays is no other one's for any of them: beside dev essays, an exact
+        head over one predicts none.
+        """
+        if self.model.solver == "sgd":
+            return self.model.cross_fit is not None
+        return self.model.start_from is None or self.data.split.cross_fit is not None
+
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: object) -> object:

@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.classical.left_out import parts_of
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt, trait_numbers, traits_of
@@ -44,11 +45,13 @@ from aes_dynloss.reports.features import FeatureTable
 from aes_dynloss.reports.ratings import TRUSTED
 from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.teaching.losses.learned_loss import LearnedLoss
+from aes_dynloss.teaching.losses.loss_spec import ForwardSpec
 from aes_dynloss.teaching.teachers.config import FrozenTeacherConfig, forward_correction
 from aes_dynloss.training.batching import packed
 from aes_dynloss.training.loop import RunContext
 from aes_dynloss.training.prediction import CPU_TOKENS, predict
 from aes_dynloss.training.run import train_student
+from aes_dynloss.training.teacher_folder import read_teacher
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,8 @@ class EncoderRun:
         # Whether a frozen teacher does is known when it is read.
         corrects = isinstance(config.teacher, FrozenTeacherConfig) or forward_correction(config.teacher) is not None
         by_trust = corrects and trusted is not None and trusted.any()
+        if by_trust and AUGMENTED in parts and isinstance(config.teacher, FrozenTeacherConfig):
+            _check_copies(config.teacher)
         if "trait" in config.loss.by:
             self._raters = traits_of(prompts)
             numbers = np.array(trait_numbers(prompts))
@@ -129,8 +134,7 @@ class EncoderRun:
             else:
                 head = fit_exact_head(scorer.model, train, self._parts["train"].values("text"))
                 scorer.strings = head.strings
-                # An encoder that has learned from the same essays is no other one's for any of them.
-                if config.model.start_from is None or "dev" not in self._parts:
+                if config.leaves_out_of_fold or "dev" not in self._parts:
                     outputs["train"] = head.left_out
             for name in ("dev", "test"):
                 if name in self._parts:
@@ -272,6 +276,16 @@ class EncoderRun:
             dropped = np.array([essay.dropped for essay in examples.essays], dtype=np.int64)
         raw = self.scorer.raw_scores(outputs, examples.groups)
         return Predicted(raw, self.scorer.probabilities(outputs), dropped)
+
+
+def _check_copies(teacher: FrozenTeacherConfig) -> None:
+    """Refuse a forward correction beside changed copies of essays."""
+    spec, _ = read_teacher(user_path(teacher.folder, "teacher.from"), torch.device("cpu"))
+    if isinstance(spec, ForwardSpec):
+        raise ConfigError(
+            "teacher.from: that teacher corrects targets that are not trusted, and nobody rated changed copies of "
+            "essays; leave data.augmentation out."
+        )
 
 
 def _build(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from aes_dynloss.errors import ConfigError, DataError
+from aes_dynloss.essays.classical.kernel_memory import check_kernels
 from aes_dynloss.essays.data.augmentation import Augmentation, augment
 from aes_dynloss.essays.data.data_config import TextKind
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
@@ -22,6 +24,7 @@ from aes_dynloss.essays.finetune.encoder_run import EncoderRun
 from aes_dynloss.essays.finetune.predicted import AUGMENTED, Predicted, TrainedScorer, learn_from_dev
 from aes_dynloss.essays.finetune.transfer_run import TransferRun
 from aes_dynloss.essays.finetune.warm_start import WarmStart
+from aes_dynloss.essays.model.model_config import ModelConfig
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.teaching.teachers.config import DlfConfig, GlcConfig, TeachingConfig
@@ -48,6 +51,7 @@ class Parts:
         """The parts of a split, train treated and its copies made as the configuration says.
 
         Raises:
+            ConfigError: Changed copies would be trained on of essays by which a teacher measures.
             DataError: A treatment, the copies or a teacher lack the essays that they need.
         """
         tables = {name: part for name, part in splits.tables().items() if len(part)}
@@ -71,12 +75,27 @@ def build_fitting(
     """The scorer's own part of a run, before it learns.
 
     Raises:
-        AesDynlossError: The encoder cannot be read, or the essays do not suffice.
+        AesDynlossError: The encoder cannot be read, the essays do not suffice, or their kernels do not fit into memory.
     """
+    _check_kernels(config.model, parts.tables["train"])
     if config.model.kind == "encoder":
         return EncoderRun(accelerator, config, prompts, parts.tables, start)
     kind = TransferRun if config.model.kind == "transfer" else ClassicalRun
     return kind(config.model, prompts, parts.tables)
+
+
+def _check_kernels(model: ModelConfig, train: EssayTable) -> None:
+    """Refuse the kernel of a prompt with too many training essays for the memory."""
+    strings = bool(model.strings)
+    if not strings and model.solver != "kernel_ridge":
+        return
+    prompt, essays = Counter(train.values("prompt_id")).most_common(1)[0]
+    instead = (
+        "Set model.solver to ridge and model.strings to false"
+        if model.kind == "encoder"
+        else "Set model.kind to boosting"
+    )
+    check_kernels(f"Prompt {prompt}", essays, strings=strings, instead=instead)
 
 
 def fit_scorer(
@@ -181,7 +200,7 @@ def fit_scores(
 
 
 def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTable]) -> None:
-    """Refuse a teacher that has nothing to learn on."""
+    """Refuse a teacher that has nothing to learn on, or whose measure training would know."""
     train = parts["train"].once
     number = 0 if train.trusted is None else int(train.trusted.sum())
     apart = parts["teacher_dev"].essay_count if "teacher_dev" in parts else 0
@@ -190,6 +209,12 @@ def _check_essays_of_teacher(config: FinetuneConfig, parts: Mapping[str, EssayTa
             "A teacher learns on essays that others are judged by, and there are none. Name adjudicated ones in "
             "data.trusted, set data.split.teacher_dev_fraction, such as 0.25 of train, or add teacher_dev_ids.txt to "
             "data.split.folds_dir."
+        )
+    if isinstance(config.teacher, DlfConfig) and number and not apart and AUGMENTED in parts:
+        raise ConfigError(
+            "A teacher of kind dlf measures trusted training essays in episodes that do not train on them, and changed "
+            "copies of them would be trained on. Leave data.augmentation out, or set essays apart for the teacher "
+            "(data.split.teacher_dev_fraction)."
         )
     if isinstance(config.teacher, DlfConfig) and (apart or number) == 1:
         raise DataError("A teacher of kind dlf halves the essays that it learns on, and there is one. Name more.")

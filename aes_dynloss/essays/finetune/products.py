@@ -234,7 +234,7 @@ def check_kept(config: FinetuneConfig, folder: Path) -> None:
         **dict.fromkeys((MANIFEST, MODEL), True),
         PREDICTIONS_DEV: config.data.split.cross_fit is None or not exact,
         PLOTS: config.model.solver == "sgd",
-        predictions_file(OUT_OF_FOLD): exact or config.model.cross_fit is not None,
+        predictions_file(OUT_OF_FOLD): config.leaves_out_of_fold,
         predictions_file(INNER): config.data.split.cross_fit is not None,
         TEACHER: isinstance(config.teacher, LearningTeacherConfig),
         PAGE: config.evaluation.page,

@@ -80,7 +80,8 @@ def run_finetuning(
         resume: Go on with a run that was stopped.
         force: Replace an earlier run.
         force_precision: Allow bf16 on a processor that has it in software alone.
-        accelerator: Devices, processes and precision; by default as ``config.training`` says, and as the run began.
+        accelerator: Devices, processes, precision and trackers; by default as ``config.training`` says, and as the run
+            began.
         explainer: Tells the report what the scores of the judged essays come from, such as
             :func:`aes_dynloss.essays.explaining.drivers.judged_drivers`; by default nobody does.
 
@@ -94,6 +95,9 @@ def run_finetuning(
         began_in = recorded_precision(output_dir / MANIFEST) if resume else None
         precision = resolve_precision(config.training, began_in, force=force_precision)
         accelerator = build_accelerator(config.training, output_dir, precision)
+    else:
+        _check_trackers(accelerator, config.training.trackers)
+        set_seed(config.training.seed)
     if config.data.source == STANDARD_INPUT and accelerator.num_processes > 1:
         raise ConfigError("data.source: standard input reaches one process only. Name a file, or start one process.")
     values = config.model_dump(mode="json")
@@ -114,6 +118,17 @@ def run_finetuning(
     return read_report(output_dir / REPORT)
 
 
+def _check_trackers(accelerator: Accelerator, wanted: Sequence[str]) -> None:
+    """Refuse trackers that an accelerator which was given does not have."""
+    here = [tracker.name for tracker in accelerator.trackers]
+    missing = [name for name in wanted if name not in here]
+    if missing:
+        raise ConfigError(
+            f"training.trackers: {missing[0]} is not among those of the accelerator that was given: "
+            f"{', '.join(here) or 'none'}. Start it there (log_with, init_trackers), or leave it out."
+        )
+
+
 def _run(
     accelerator: Accelerator, config: FinetuneConfig, folder: Path, explainer: Explainer | None, *, resume: bool
 ) -> None:
@@ -123,7 +138,8 @@ def _run(
     folds, splits = _splits(table, config)
     parts = Parts.of(splits, config)
     logger.info("Essays: %s.", ", ".join(f"{part.essay_count} {name}" for name, part in parts.tables.items()))
-    notes = contamination_notes(start, parts.tables) + _group_notes(table, folds, splits) + _data_notes(config, parts)
+    notes = contamination_notes(start, _judged(table, folds) if folds else parts.tables)
+    notes += _group_notes(table, folds, splits) + _data_notes(config, parts)
     # What can fail without training comes before the first file: a refused run must not block the corrected one.
     prompts = _scored_prompts(table, splits, folds)
     fitting = build_fitting(accelerator, config, prompts, parts, start)
@@ -183,6 +199,12 @@ def _data_notes(config: FinetuneConfig, parts: Parts) -> list[str]:
         )
     notes += transfer_notes(config, list(dict.fromkeys(parts.tables["train"].answered)))
     return [*notes, *(parts.augmentation.notes if parts.augmentation is not None else ())]
+
+
+def _judged(table: EssayTable, folds: Sequence[Splits]) -> dict[str, EssayTable]:
+    """The essays that a cross-fitted run's figures are of: those of all its parts."""
+    tested = {essay for fold in folds for essay in fold.test.essay_ids}
+    return {"test": table.select([row for row, essay in enumerate(table.essay_ids) if essay in tested])}
 
 
 def _scores_unseen_prompts(config: FinetuneConfig) -> bool:

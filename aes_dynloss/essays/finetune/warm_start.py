@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aes_dynloss.configfile import user_path
+from aes_dynloss.configfile import read_mapping, user_path
 from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoder_folder import read_model_folder
@@ -36,6 +36,7 @@ from aes_dynloss.essays.model.sharing import locate_model
 from aes_dynloss.reports.predictions import PREDICTIONS_DEV, PREDICTIONS_TEST
 from aes_dynloss.tables.atomic import file_sha256
 from aes_dynloss.tables.formats import read_cells
+from aes_dynloss.training.run_folder import MANIFEST
 
 logger = logging.getLogger(__name__)
 
@@ -215,11 +216,11 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
     """Words on dev and test essays that the first model may have been trained on, or chosen by.
 
     A run does not keep all ids that it was trained on; but of a prompt that it knows, an essay which is not among its
-    held-out predictions may have been.
+    held-out predictions may have been. The model of a cross-fitted run is fitted to the essays of its test, too.
 
     Args:
         start: The first model, if there is one.
-        parts: This run's essays by part.
+        parts: This run's essays by part; of a cross-fitted run those of all parts as test.
 
     Returns:
         A note for each part with such essays; it is logged, too.
@@ -238,10 +239,9 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
         part = parts[name].once
         essays = [key for key in zip(part.answered, part.essay_ids, strict=True) if key[0] in prompts]
         held_out: set[tuple[str, str]] = set()
-        for file in clean:
-            if run is not None and (run / file).exists():
-                cells = read_cells(run / file)
-                held_out |= set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))
+        for path in () if run is None else _held_out(run, clean):
+            cells = read_cells(path)
+            held_out |= set(zip(cells["prompt_id"].astype(str), cells["essay_id"].astype(str), strict=True))
         doubtful = [essay for prompt, essay in essays if (prompt, essay) not in held_out]
         if doubtful:
             note = (
@@ -252,3 +252,12 @@ def contamination_notes(start: WarmStart | None, parts: Mapping[str, EssayTable]
             logger.warning("%s", note)
             notes.append(note)
     return notes
+
+
+def _held_out(run: Path, files: Sequence[str]) -> list[Path]:
+    """Those of a run's files of predictions whose essays its model has not learned from; none without a manifest."""
+    if not (run / MANIFEST).exists():
+        return []
+    cross_fitted = bool(read_mapping(run / MANIFEST).get("split", {}).get("parts"))
+    known = [run / file for file in files if not (cross_fitted and file == PREDICTIONS_TEST)]
+    return [path for path in known if path.exists()]

@@ -25,7 +25,7 @@ from aes_dynloss.essays.data.essay_table import Prompt
 from aes_dynloss.essays.features.linguistic import GROUPS, feature_names
 from aes_dynloss.essays.model.card import EssayModelCard, with_reported_scale
 from aes_dynloss.essays.model.model_config import ModelConfig
-from aes_dynloss.essays.model.prompt_scales import Postprocessing, PromptScale
+from aes_dynloss.essays.model.prompt_scales import AskedRule, Postprocessing, PromptScale
 from aes_dynloss.essays.model.training_essays import TrainingEssays
 from aes_dynloss.essays.screening.screen import Screen
 from aes_dynloss.measures.intervals import Certainty, Intervals
@@ -178,12 +178,13 @@ def read_fitted(folder: Path) -> Fitted:
 
 
 def set_calibration(
-    folder: Path, postprocessing: Postprocessing, intervals: Intervals, certainty: Certainty, card: str
+    folder: Path, rule: AskedRule, postprocessing: Postprocessing, intervals: Intervals, certainty: Certainty, card: str
 ) -> None:
     """Rewrite config.json and the card of a scorer's folder, file by file: what was learned otherwise stays.
 
     Args:
         folder: The model folder.
+        rule: By which post-processing was fitted.
         postprocessing: From raw to score.
         intervals: Prediction intervals.
         certainty: Sets chances right.
@@ -194,7 +195,7 @@ def set_calibration(
         DataError: It cannot be written.
     """
     values = read_config(folder, FORMAT)
-    values["model"]["postprocessing"] = postprocessing.kind
+    values["model"]["postprocessing"] = rule
     values |= {
         "postprocessing": postprocessing.to_dict(),
         "intervals": intervals.to_dict(),

@@ -18,6 +18,8 @@ from aes_dynloss.measures.scales import ConversionTable, linear_table
 from aes_dynloss.tables.score_range import ONE_PROMPT, ScoreRange
 
 Rule = Literal["none", "rescale", "cut_points"]
+# As it is asked for: auto is rescale for the prompts that have essays enough.
+AskedRule = Rule | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Postprocessing:
 
 
 def fit_postprocessing(
-    kind: Rule | Literal["auto"],
+    kind: AskedRule,
     ranges: Mapping[str, ScoreRange],
     prompt_ids: NDArray[np.object_],
     raw: NDArray[np.float64],

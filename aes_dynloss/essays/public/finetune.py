@@ -102,7 +102,7 @@ def finetune(
         resume: Go on with a run that was stopped.
         force: Replace an earlier run in the folder.
         force_precision: Allow bf16 on a processor that has it in software alone.
-        accelerator: Devices, processes and precision; by default as the configuration says.
+        accelerator: Devices, processes, precision and trackers; by default as the configuration says.
 
     Returns:
         Scorer, report and plot.

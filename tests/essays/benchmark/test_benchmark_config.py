@@ -9,7 +9,7 @@ from small_grid import small_grid
 
 from aes_dynloss.configfile import validate
 from aes_dynloss.errors import ConfigError
-from aes_dynloss.essays.benchmark.cells import grid_cells, leaves_out_of_fold
+from aes_dynloss.essays.benchmark.cells import grid_cells
 from aes_dynloss.essays.benchmark.config import BenchmarkConfig
 from aes_dynloss.essays.floors import FLOORS
 
@@ -191,7 +191,7 @@ def test_an_exact_head_over_an_encoder_that_has_learned_leaves_none():
     """The encoder knows the essays that the head is fitted without."""
     exact = {"after": "a", "set": {"model.solver": "ridge", "model.frozen_layers": "all"}}
     cells = grid_cells(config(arms={"a": {}, "b": exact}, folds=[0]), PROMPTS, Path("grid"))
-    assert [leaves_out_of_fold(cell.config.model) for cell in cells] == [False, False]
+    assert [cell.config.leaves_out_of_fold for cell in cells] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_an_exact_head_over_an_encoder_that_has_learned_leaves_none():
 )
 def test_which_arms_leave_out_of_fold_predictions(keys, expected):
     (cell,) = grid_cells(config(arms={"a": {"set": keys}}, folds=[0]), PROMPTS, Path("grid"))
-    assert leaves_out_of_fold(cell.config.model) == expected
+    assert cell.config.leaves_out_of_fold == expected
 
 
 def test_stacks_across_traits_need_traits():

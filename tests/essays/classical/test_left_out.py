@@ -13,6 +13,16 @@ class TestParts:
     def test_single_essays_are_dealt_in_turn(self, groups):
         assert parts_of(np.arange(23), 5, groups, ["a"] * 23).tolist() == (np.arange(23) % 5).tolist()
 
+    def test_prompts_in_turn_are_divided_each(self):
+        """By row number each of five prompts whose essays come by turns would be a part of its own."""
+        prompts = list("abcde") * 4
+        part = parts_of(np.arange(20), 5, None, prompts)
+        assert np.bincount(part).tolist() == [4] * 5
+        for prompt in "abcde":
+            assert len({one for one, own in zip(part.tolist(), prompts, strict=True) if own == prompt}) == 4
+        one_by_one = parts_of(np.arange(20), 5, None, sorted(prompts))
+        assert one_by_one.tolist() == (np.arange(20) % 5).tolist()
+
     def test_groups_are_whole_and_parts_of_about_one_size(self):
         numbers = np.random.default_rng(0).integers(0, 40, 300)
         groups, prompts = [f"w{number}" for number in numbers], ["ab"[number % 2] for number in range(300)]

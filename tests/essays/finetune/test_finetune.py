@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 from command_line import command
 from small_run import (
     ALWAYS,
@@ -23,7 +25,8 @@ from small_run import (
     write_rows,
 )
 
-from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.configfile import apply_overrides, read_mapping, validate
+from aes_dynloss.errors import ConfigError
 from aes_dynloss.essays.features.linguistic import feature_names, linguistic_features
 from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.finetune.run import run_finetuning
@@ -273,6 +276,27 @@ def test_model_card_and_model_in_python(run_yaml, tmp_path):
     row = read_rows(tmp_path / "run" / "predictions_test.csv")[0]
     text = next(essay["text"] for essay in small_essays() if essay["essay_id"] == row["essay_id"])
     assert scorer.score([text], [row["prompt_id"]]).raw == pytest.approx([float(row["raw"])], abs=1e-5)
+
+
+class TestAnAcceleratorThatIsGiven:
+    """It brings devices, processes, precision and trackers; the seed is the configuration's."""
+
+    def test_the_seed_is_the_configurations(self, run_yaml, tmp_path):
+        values = apply_overrides(read_mapping(run_yaml), ["training.epochs=1", "model.hidden=4"])
+        config = validate(FinetuneConfig, values, "here")
+        run_finetuning(config, tmp_path / "plain")
+        set_seed(99)
+        run_finetuning(config, tmp_path / "given", accelerator=Accelerator(cpu=True))
+        for name in ("metrics.jsonl", "predictions_test.csv"):
+            assert (tmp_path / "given" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+    def test_trackers_that_it_does_not_have(self, run_yaml, tmp_path):
+        values = apply_overrides(read_mapping(run_yaml), ["training.trackers=[tensorboard]"])
+        with pytest.raises(ConfigError, match=r"^training\.trackers: tensorboard is not among .*: none\. Start it"):
+            run_finetuning(
+                validate(FinetuneConfig, values, "here"), tmp_path / "run", accelerator=Accelerator(cpu=True)
+            )
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("prompts", ["own_head", "shared"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aes_dynloss.configfile import parse_yaml, validate
 from aes_dynloss.errors import ConfigError
+from aes_dynloss.essays.classical import kernel_memory
 from aes_dynloss.essays.finetune import presets
 from aes_dynloss.essays.finetune.config import FinetuneConfig, config_template
 from aes_dynloss.essays.finetune.presets import PRESETS, Machine, choose_preset, settle, with_preset
+from aes_dynloss.essays.finetune.run import run_finetuning
 
 SLOW = Machine(cores=2, bf16=False, card=False, encoders=("balanced", "best"))
 BARE = Machine(cores=2, bf16=False, card=False, encoders=())
@@ -27,6 +31,26 @@ def test_keys_beside_a_preset_go_before_it():
     assert (config.model.pooled_layers, config.model.solver, config.model.linguistic) == (3, "ridge", True)
     with pytest.raises(ConfigError, match="preset: input should be 'fast', 'balanced' or 'best', found 'quick'"):
         validate(FinetuneConfig, {"data": DATA, "preset": "quick"}, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "instead"),
+    [
+        ({"kind": "strings"}, "Set model.kind to boosting, or train on fewer essays"),
+        (
+            {"frozen_layers": "all", "solver": "kernel_ridge", "encoder": "nowhere"},
+            "Set model.solver to ridge and model.strings to false, or train on fewer essays",
+        ),
+    ],
+)
+def test_kernels_that_do_not_fit_into_memory_are_refused_before_anything_is_computed(
+    tmp_path, monkeypatch, model, instead
+):
+    monkeypatch.setattr(kernel_memory, "free_memory", lambda: 10**5)
+    config = FinetuneConfig(data=DATA, model=model, training={"device": "cpu"}, evaluation={"floors": False})
+    with pytest.raises(ConfigError, match=rf"^Prompt .*: kernels of \d+ training essays take up to .*\. {instead}\.$"):
+        run_finetuning(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_template_has_the_presets_keys():
@@ -48,6 +72,16 @@ def test_the_template_has_the_presets_keys():
 )
 def test_the_best_that_fits_is_chosen(machine, essays, minutes, chosen):
     assert choose_preset(machine, essays, 430, minutes).preset == chosen
+
+
+def test_kernels_that_do_not_fit_into_memory_give_way_to_trees():
+    """60,000 training essays of a prompt, whose matrices are 28.8 GB each."""
+    machine = Machine(8, bf16=False, card=False, encoders=("balanced", "best"), memory=64 * 10**9)
+    choice = choose_preset(machine, 100_000, 400, 10**6, 60_000)
+    assert (choice.preset, choice.model) == ("fast", {"kind": "boosting"})
+    assert choice.minutes < 60
+    assert choice.why == "kernels of 60000 essays would take 244.8 GB of memory, and 64.0 GB are free"
+    assert choose_preset(machine, 100_000, 400, 10**6, 30_000).preset == "best"
 
 
 def test_why_is_said():
@@ -110,6 +144,18 @@ class TestSettle:
     def test_many_essays_are_split_by_fractions(self, monkeypatch):
         monkeypatch.setattr(presets, "MOST_CROSS_FITTED", 230)
         assert settle({"data": DATA, "preset": "fast"}, 10, table=True)[0] == {"data": DATA, "preset": "fast"}
+
+    def test_trees_stand_beside_the_preset(self, monkeypatch):
+        monkeypatch.setattr(presets, "this_machine", lambda: replace(BARE, memory=10**5))
+        values, said = settle({"data": DATA, "model": {"postprocessing": "none"}}, 10, table=True)
+        config = FinetuneConfig(**values)
+        assert (config.preset, config.model.kind, config.model.postprocessing) == ("fast", "boosting", "none")
+        assert said[0].startswith(
+            "preset: fast with model.kind boosting, gradient boosted trees on linguistic features"
+        )
+        assert said[0].endswith("(kernels of 115 essays would take 0.0 GB of memory, and 0.0 GB are free)")
+        own = {"preset": "auto", "data": DATA, "model": {"linguistic": False}}
+        assert settle(own, 10)[0]["model"] == {"linguistic": False}
 
     def test_standard_input_cannot_be_counted(self):
         with pytest.raises(ConfigError, match="Name a preset, or a file"):

@@ -26,6 +26,7 @@ BY_RATER = "loss.by=[rater]"
 GLC = "teacher={kind: glc}"
 FORWARD = "teacher={kind: dlf, matrix: forward, episodes: 2, steps: 4}"
 SOFTMAX = "model.head=softmax"
+COPIES = "data.augmentation={kinds: [repeat_paragraph]}"
 
 
 def rated_essays(trusted: int = 20) -> list[dict[str, Any]]:
@@ -195,6 +196,9 @@ def test_a_first_stage_goes_on_with_the_same_essays_alone(rated, tmp_path, monke
 def test_a_frozen_matrix_needs_to_know_what_is_trusted(rated, tmp_path):
     assert tune(rated, tmp_path / "one", GLC, SOFTMAX).code == 0
     given = [f"teacher.from={tmp_path / 'one' / 'teacher'}", SOFTMAX]
+    assert "nobody rated changed copies of essays; leave data.augmentation out." in refused(
+        rated, tmp_path / "copies", *given, COPIES
+    )
     without = ["data.trusted=null", "data.columns.rater=null"]
     assert "that teacher corrects targets that are not trusted. Name those in data.trusted." in refused(
         rated, tmp_path / "two", *given, *without
@@ -245,9 +249,10 @@ def test_combinations_that_are_refused(rated, tmp_path, words, message):
         (0, ["data.untrusted=leave_out"], "no training essay is trusted"),
         (0, ["data.untrusted=weigh"], "prompt phones has 0 trusted training essays, expected at least 3"),
         (1, [DLF, "data.keep_prompts=[phones]"], "halves the essays that it learns on, and there is one"),
+        (20, [DLF, COPIES], "changed copies of them would be trained on. Leave data.augmentation out"),
     ],
 )
-def test_too_few_trusted_essays(rated, tmp_path, trusted, words, message):
+def test_trusted_essays_on_which_no_teacher_can_learn(rated, tmp_path, trusted, words, message):
     rows = [row | {"rater": row["rater"] or "A"} for row in rated_essays(trusted)]
     path = write_rated(tmp_path, rows, rated.with_name("encoder"))
     assert message in refused(path, tmp_path / "run", *words)

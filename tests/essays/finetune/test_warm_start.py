@@ -176,6 +176,21 @@ class TestContamination:
         (note,) = self.notes(outcome, tmp_path / "run")
         assert note.startswith(f"{len(raw_of(first, 'test'))} of ")
 
+    CROSSED = ("data.split.cross_fit=3", "model.frozen_layers=all", "model.solver=ridge")
+
+    def test_a_first_run_that_was_cross_fitted(self, run_yaml, tmp_path):
+        """Its predictions of test are of every essay, and its model has learned from every one."""
+        assert tune(run_yaml, tmp_path / "first", *self.CROSSED).code == 0
+        assert len(raw_of(tmp_path / "first", "test")) == 60
+        words = [f"model.start_from={tmp_path / 'first'}", *STILL]
+        found = self.notes(tune(run_yaml, tmp_path / "run", *words), tmp_path / "run")
+        assert [note.split(" essays")[0] for note in found] == ["12 of 12 dev", "12 of 12 test"]
+
+    def test_a_cross_fitted_run_is_judged_by_every_essay(self, run_yaml, first, tmp_path):
+        words = [f"model.start_from={first}", *self.CROSSED]
+        (note,) = self.notes(tune(run_yaml, tmp_path / "run", *words), tmp_path / "run")
+        assert note.startswith(f"{60 - len(raw_of(first, 'test'))} of 60 test essays")
+
 
 def test_what_is_recorded(run_yaml, first, tmp_path):
     words = [f"model.start_from={first}", *STILL]
@@ -211,6 +226,8 @@ def test_an_exact_head_takes_the_encoder_alone(run_yaml, first, tmp_path, solver
     for name, encoder in {"named": tmp_path / "encoder", "pretrained": None}.items():
         own = [] if encoder is None else [f"model.encoder={encoder}"]
         assert tune(run_yaml, tmp_path / name, *words, *own).code == 0
+    resumed = tune(run_yaml, tmp_path / "after", f"model.start_from={first}", *words, "--resume")
+    assert resumed.code == 0, resumed.err
     found = raw_of(tmp_path / "after")
     assert found == pytest.approx(raw_of(tmp_path / "named"), abs=1e-6)
     # The encoder has learned from the essays that the head leaves out: nothing is fitted on what is said of them.

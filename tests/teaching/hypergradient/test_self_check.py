@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import torch
 from taught_runs import LOSSES, taught_run
 
 from aes_dynloss.teaching.hypergradient.differences import check_differences
@@ -17,6 +18,16 @@ def test_silent_where_differences_are_good(loss, micro, rule, caplog):
         error = check_differences(run.objective, run.rule, run.walk(), run.measure, 1e-4)
     assert 0 < error < 1e-4
     assert not caplog.records
+
+
+def test_both_ways_attend_on_one_kernel():
+    """On a GPU two kernels draw two dropout masks, so that differences would be off whatever their size."""
+    run, seen = taught_run(), []
+    trajectory = run.walk()
+    run.live.module.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.flash_sdp_enabled()))
+    with run.live.undisturbed():
+        check_differences(run.objective, run.rule, trajectory, run.measure, 1e-4)
+    assert seen[-3:] == [False] * 3  # that of the exact product, and the two that differ
 
 
 @pytest.mark.parametrize("size", [30.0, 1e-17])
