@@ -46,7 +46,7 @@ ALL_LEFT = {
     "dln": LEFT | TAUGHT | {"plots/loss_network.svg"},
     "glc": LEFT | TAUGHT | {"plots/loss_matrix.svg"},
 }
-IMAGES = dict.fromkeys(TEACHERS, {"train": 46, "teacher_dev": 8, "dev": 10, "test": 599})
+IMAGES = {kind: {"train": 46, "teacher_dev": 8, "dev": 10, "test": 599} for kind in TEACHERS}
 IMAGES["glc"] = {"train": 56, "teacher_dev": 16, "dev": 8, "test": 599}
 
 
