@@ -243,3 +243,23 @@ def test_the_results_are_those_of_the_grid_as_it_is(path: Path, mnist: Any, whol
             assert values["teacher_of"] == settings.teacher_of
             if not arm.endswith(mnist.TEACHES):
                 assert values["sets"][-2] in rates
+
+
+def test_losses_are_transferred_at_the_rates_that_dev_chose_here(mnist: Any) -> None:
+    """Each arm at that of the same loss on zero40; teachers at half that of the control."""
+    stored = read_mapping(mnist.RESULTS / "mnist_mlp.json")["zero40"]["arms"]
+
+    def rate_of(sets: list[str]) -> str:
+        rates = [text.partition("=")[2] for text in sets if "learning_rate=" in text and text.startswith("training.")]
+        assert len(rates) == 2
+        assert len(set(rates)) == 1
+        return rates[0]
+
+    chosen = {arm: rate_of(values["sets"]) for arm, values in stored.items() if not arm.endswith(mnist.TEACHES)}
+    chosen.setdefault("l2t_dlf_forward", chosen["glc"])
+    grid = read_mapping(mnist.HERE / "grids" / "fashion_mnist_transfer.yaml")
+    for name, arm in grid["arms"].items():
+        loss = name.removeprefix("lenet_").removesuffix("_from_mnist")
+        teaches = loss.endswith((mnist.TEACHES, "_mnist"))
+        expected = f"{float(chosen[mnist.CONTROL]) / 2:g}" if teaches else chosen[loss]
+        assert (name, rate_of(arm["sets"])) == (name, expected)
