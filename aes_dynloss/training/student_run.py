@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,14 @@ from aes_dynloss.training.accelerator import build_accelerator
 from aes_dynloss.training.config import Precision, TrainingConfig
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT
 from aes_dynloss.training.hardware import resolve_precision
-from aes_dynloss.training.run_folder import CHECKPOINT, MANIFEST, recorded_precision, run_folder, write_json
+from aes_dynloss.training.run_folder import (
+    CHECKPOINT,
+    FIRST_STAGE,
+    MANIFEST,
+    recorded_precision,
+    run_folder,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +76,14 @@ def student_run(
             logger.info("The run in %s is complete; nothing is left to do.", folder)
         else:
             started, checkpoints = time.monotonic(), [folder / name for name in (CHECKPOINT, TEACHING_CHECKPOINT)]
-            again = any(path.exists() for path in checkpoints)
+            again = any(path.exists() for path in (*checkpoints, folder / FIRST_STAGE / CHECKPOINT))
             content = train(accelerator)
             if accelerator.is_main_process:
                 # Of a run that was stopped in between the time is not known.
                 write_json(report, content | {"seconds": None if again else round(time.monotonic() - started, 1)})
                 for path in checkpoints:
                     path.unlink(missing_ok=True)
+                shutil.rmtree(folder / FIRST_STAGE, ignore_errors=True)
             accelerator.wait_for_everyone()
     accelerator.end_training()
     return read_mapping(report)

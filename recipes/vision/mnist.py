@@ -1,12 +1,12 @@
 """MNIST with labels that are misread: grids whose arms are tuned on dev, their table, and pictures of what was taught.
 
-    python recipes/vision/mnist.py run [STUDENT_LABELS ...] -o runs/vision_mnist    # resumed where it was stopped
-    python recipes/vision/mnist.py collect -o runs/vision_mnist                   # results and pictures of what is done
+    python recipes/vision/mnist.py run [STUDENT_LABELS ...] -o runs/vision_mnist      # resumed where it was stopped
+    python recipes/vision/mnist.py collect [STUDENT_LABELS ...] -o runs/vision_mnist  # results and pictures of them
 
 A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
 rates with seed 0, and at the next one as long as the lowest or the highest is the best; dev chooses one, and the seeds
-are made five. Of L2T-DLF the teacher (_taught) learns at half the
-rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
+are made five. A rate at which the training runs away counts as the worst. Of L2T-DLF the teacher (_taught) learns at
+half the rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import argparse
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from grid import HERE, Arm, GridConfig, cells_of, results
+from grid import HERE, Arm, GridConfig, VisionCell, cells_of, results
 from label_noise import NOISE
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -29,13 +30,15 @@ from vision_run import REPORT
 
 from aes_dynloss.cli.main import log_to_stderr
 from aes_dynloss.configfile import read_mapping, validate
-from aes_dynloss.errors import AesDynlossError, ConfigError
+from aes_dynloss.errors import AesDynlossError, ConfigError, TrainingError
 from aes_dynloss.plot_style import empty_figure, plot_style
 from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.training.grid import run_in_turn
 from aes_dynloss.training.run_folder import TEACHER, write_json
 from aes_dynloss.training.teacher_folder import read_teacher
+
+logger = logging.getLogger("aes_dynloss.vision")
 
 GRID = HERE / "grids" / "mnist.yaml"
 RESULTS = HERE / "results"
@@ -44,8 +47,22 @@ GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FIRST_TRIED = RATES[2:6]
 TUNED_ON = 1  # seeds, from 0 on
+RAN_AWAY = "ran_away.json"  # of a run at a rate at which training does not stay finite, instead of its report
 CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
 MATRIX = "l2t_dlf_forward_taught"
+
+
+@dataclass(frozen=True)
+class Candidate(VisionCell):
+    """A run at one of the rates that are tried; where training runs away, its folder says so."""
+
+    def run(self, *, resume: bool) -> None:
+        """Train and test."""
+        try:
+            super().run(resume=resume)
+        except TrainingError as error:
+            logger.warning("%s counts as the worst rate of its arm: %s", self.name, error)
+            write_json(self.folder / RAN_AWAY, {"error": str(error)})
 
 
 def grid_of(name: str, arms: Mapping[str, Arm], **changes: object) -> GridConfig:
@@ -71,7 +88,7 @@ def to_try(known: Mapping[float, float]) -> list[float]:
     """Rates that are still to be tried: the first four, then those next to the best; of equal ones the lowest is best.
 
     Args:
-        known: Dev by rate, of those that were tried.
+        known: Dev by rate, of those that were tried, see :func:`tried`.
 
     Examples:
         >>> to_try({0.01: 0.9, 0.03: 0.8, 0.1: 0.7, 0.3: 0.2}), to_try({0.01: 0.8, 0.03: 0.9, 0.1: 0.7, 0.3: 0.2})
@@ -95,19 +112,27 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
-    """Dev by rate, of the rates at which an arm was run."""
-    found = {rate: reports(root / f"{arm}-{rate:g}", TUNED_ON) for rate in RATES}
-    return {rate: fmean(one["dev"][whole.measure] for one in seeds) for rate, seeds in found.items() if seeds}
+    """Dev by rate, of the rates at which an arm was run; minus infinity where its training ran away."""
+    known: dict[float, float] = {}
+    for rate in RATES:
+        folder = root / f"{arm}-{rate:g}"
+        if any((folder / f"seed_{seed}" / RAN_AWAY).exists() for seed in range(TUNED_ON)):
+            known[rate] = -math.inf
+        elif seeds := reports(folder, TUNED_ON):
+            known[rate] = fmean(one["dev"][whole.measure] for one in seeds)
+    return known
 
 
 def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
     """The arms of which no rate is left to try, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
 
-    What teaches is not tuned: its students learn at half the rate that cross-entropy chose.
+    An arm whose training ran away at every rate is not among them. What teaches is not tuned: its students learn at
+    half the rate that cross-entropy chose.
     """
     best: dict[str, float] = {}
     for arm in whole.arms:
-        if not to_try(known := tried(root, whole, arm)):
+        known = tried(root, whole, arm)
+        if not to_try(known) and max(known.values()) > -math.inf:
             best[arm] = best_rate(known)
     arms = {}
     for arm, settings in whole.arms.items():
@@ -124,11 +149,16 @@ def run(name: str, root: Path) -> None:
     Args:
         name: STUDENT_LABELS.
         root: Folder of the grid's runs.
+
+    Raises:
+        TrainingError: The control's training ran away at every rate, or that of an arm at its own.
     """
     whole = validate(GridConfig, read_mapping(GRID), GRID.name)
 
     def run_arms(arms: Mapping[str, Arm], seeds: int) -> None:
         cells = cells_of(grid_of(name, arms, seeds=seeds), root.resolve())
+        if seeds == TUNED_ON:
+            cells = [cell if cell.arm.endswith(TEACHES) else Candidate(**vars(cell)) for cell in cells]
         for cell in cells:
             cell.check()
         run_in_turn(cells)
@@ -139,6 +169,8 @@ def run(name: str, root: Path) -> None:
             taught = {} if teacher is None else {teacher: tuned(root, whole)[teacher]}
             while rates := to_try(tried(root, whole, arm)):
                 run_arms(taught | candidates([arm], whole.arms, rates), TUNED_ON)
+            if arm == CONTROL and max(tried(root, whole, arm).values()) == -math.inf:
+                raise TrainingError(f"{name}: the training of {arm} ran away at every rate, and all arms need its own.")
     for seeds in range(TUNED_ON, whole.seeds + 1):  # so that what is there can be compared whenever it is stopped
         run_arms(tuned(root, whole), seeds)
 
@@ -146,8 +178,13 @@ def run(name: str, root: Path) -> None:
 def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
     """Figures of the arms of a grid that are tuned and have so many seeds; see :func:`grid.results`.
 
-    Raises:
-        ConfigError: The control is not among them.
+    Args:
+        name: STUDENT_LABELS.
+        root: Folder of the grid's runs.
+        seeds: Seeds 0, 1, ... of each arm, at least 1.
+
+    Returns:
+        The figures, the arms by their names without the rates; empty where the control is not among them.
     """
     arms = tuned(root, validate(GridConfig, read_mapping(GRID), GRID.name))
     done = {
@@ -156,12 +193,11 @@ def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
         if all((root / arm / f"seed_{seed}" / REPORT).exists() for seed in range(seeds))
     }
     if not any(arm.startswith(f"{CONTROL}-") for arm in done):
-        raise ConfigError(
-            f"{root} holds no {CONTROL} that is tuned and has {seeds} seeds. Run `python recipes/vision/mnist.py run` "
-            "first, or collect fewer --seeds."
-        )
+        return {}
     grid = grid_of(name, done, seeds=seeds)
     figures = results(grid, cells_of(grid, root.resolve()))
+    for values in figures["arms"].values():
+        values["beside"] = values["beside"] and values["beside"].partition("-")[0]
     figures["arms"] = {arm.partition("-")[0]: values for arm, values in figures["arms"].items()}
     return figures
 
@@ -258,17 +294,33 @@ def picture(matrices: Mapping[str, Tensor]) -> Figure:
     return figure
 
 
-def collect(root: Path, seeds: int, into: Path = RESULTS) -> None:
-    """Write results and picture of each student, of the grids that have been begun.
+def collect(root: Path, seeds: int, names: Sequence[str] = GRIDS, into: Path = RESULTS) -> None:
+    """Write results and picture of each student, of those grids whose control is tuned and has the seeds.
+
+    A student's files are written anew: they hold these grids alone.
 
     Args:
         root: Folder of all grids' runs.
         seeds: Those that an arm must have to be shown.
+        names: The grids.
         into: Where they are written.
+
+    Raises:
+        ConfigError: There is no seed, or no such grid.
     """
+    if seeds < 1:
+        raise ConfigError(f"--seeds: expected at least 1, found {seeds}.")
+    grids = {name: collected(name, root / name, seeds) for name in GRIDS if name in names}
+    lacking = [name for name, own in grids.items() if not own]
+    if len(lacking) == len(grids):
+        raise ConfigError(
+            f"{root} holds no {CONTROL} that is tuned and has {seeds} seeds, of the grids {', '.join(grids)}. Run "
+            "`python recipes/vision/mnist.py run` first, or collect fewer --seeds."
+        )
+    if lacking:
+        logger.info("Left out, as their %s has no %d seeds at a tuned rate: %s.", CONTROL, seeds, ", ".join(lacking))
     for student in STUDENTS:
-        begun = [name for name in GRIDS if name.startswith(student) and (root / name).is_dir()]
-        figures = {name.partition("_")[2]: collected(name, root / name, seeds) for name in begun}
+        figures = {name.partition("_")[2]: own for name, own in grids.items() if own and name.startswith(student)}
         if figures:
             write_json(into / f"mnist_{student}.json", figures)
         taught = {labels: root / f"{student}_{labels}" for labels, own in figures.items() if MATRIX in own["arms"]}
@@ -291,7 +343,7 @@ def main() -> None:
         if unknown := set(options.grids) - set(GRIDS):
             raise ConfigError(f"There is no grid {', '.join(sorted(unknown))}. Choose from {', '.join(GRIDS)}.")
         if options.command == "collect":
-            collect(options.output_dir, options.seeds)
+            collect(options.output_dir, options.seeds, options.grids or GRIDS)
         else:
             for name in options.grids or GRIDS:
                 run(name, options.output_dir / name)

@@ -15,7 +15,17 @@ from aes_dynloss.configfile import read_mapping, validate
 
 HERE = Path(__file__).parent
 # In the order of the README's sections; the others behind them.
-FIRST = ("digits", "digits_transfer", "cifar10", "cifar10_dln", "cifar10_dln_odd", "bccd", "camvid", "camvid_dln_odd")
+FIRST = (
+    "digits",
+    "digits_transfer",
+    "cifar10",
+    "cifar10_dln",
+    "cifar10_dln_odd",
+    "bccd",
+    "bccd_dln_odd",
+    "camvid",
+    "camvid_dln_odd",
+)
 
 
 def overview() -> str:

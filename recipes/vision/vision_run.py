@@ -25,6 +25,7 @@ from aes_dynloss.training.batching import Examples
 from aes_dynloss.training.config import Precision
 from aes_dynloss.training.episodes import TEACHING_CHECKPOINT, TEACHING_LOG
 from aes_dynloss.training.run_folder import (
+    FIRST_STAGE,
     MANIFEST,
     PLOTS,
     TEACHER,
@@ -36,7 +37,7 @@ from aes_dynloss.training.student_run import student_run
 logger = logging.getLogger("aes_dynloss.vision")
 
 WEIGHTS, PICTURE, REPORT = "student.safetensors", "predictions.png", "report.json"
-PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, WEIGHTS, PICTURE, REPORT)
+PRODUCTS = (MANIFEST, TEACHER, PLOTS, TEACHING_LOG, TEACHING_CHECKPOINT, FIRST_STAGE, WEIGHTS, PICTURE, REPORT)
 CONFIG_NAMES = {
     "classification": "ClassificationConfig",
     "detection": "DetectionConfig",

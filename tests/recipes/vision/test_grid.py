@@ -255,6 +255,46 @@ def test_the_results_are_those_of_a_grid_that_is_there(path, grid_module):
     }
 
 
+def rate_of(sets, usual):
+    """The student's rate among an arm's KEY=VALUE."""
+    rates = [text.partition("=")[2] for text in sets if text.startswith("training.learning_rate=")]
+    assert [text.partition("=")[2] for text in sets if text.startswith("training.head_learning_rate=")] == rates
+    return float(rates[-1]) if rates else usual
+
+
+def test_misread_cifar10_is_run_at_the_rates_that_dev_chose(grid_module):
+    """Of equal ones the lowest; the teacher learns at a rate of its own."""
+    tuning = VISION / "results/cifar10_misread_tuning.json"
+    if not tuning.exists():
+        assert not (VISION / "results/cifar10_misread.json").exists()
+        return
+    usual = read_mapping(VISION / "cifar10.yaml")["training"]["learning_rate"]
+    tried = {}
+    for name, values in read_mapping(tuning)["arms"].items():
+        arm, _, rate = name.rpartition("_")
+        if rate != "taught":
+            assert rate_of(values["sets"], usual) == float(rate)
+            tried.setdefault(arm, {})[float(rate)] = values["accuracy"]["mean"]
+    arms = read_mapping(VISION / "grids/cifar10_misread.yaml")["arms"]
+    assert {arm: rate_of(own.get("sets", []), usual) for arm, own in arms.items() if not arm.endswith("_taught")} == {
+        arm: min(rates, key=lambda rate, rates=rates: (-rates[rate], rate)) for arm, rates in tried.items()
+    }
+
+
+def test_the_demo_s_students_have_three_rates_on_either_side(grid_module):
+    """Each is compared with the same student trained plainly, at the nearest rate."""
+    grid = validate(grid_module.GridConfig, read_mapping(VISION / "grids/demo_mnist.yaml"), "demo_mnist")
+    for student in ("mlp", "lenet"):
+        plain = {rate_of(grid.arms[arm].sets, 0.01): arm for arm in (f"{student}_{rate}" for rate in (0.01, 0.03, 0.1))}
+        taught = {arm: own for arm, own in grid.arms.items() if own.teacher_of == f"{student}_l2t_dlf_taught"}
+        rates = {arm: rate_of(own.sets, 0.01) for arm, own in taught.items()}
+        assert sorted(rates.values()) == pytest.approx([3 * 0.01, 0.1, 0.3])
+        assert [arm.rpartition("_")[2] for arm in taught] == [f"{rate:g}" for rate in rates.values()]
+        for arm, rate in rates.items():
+            nearest = min(plain, key=lambda other, rate=rate: abs(other - rate))
+            assert grid_module.compared_with(grid, arm) == plain[nearest]
+
+
 def test_the_readme_s_words_on_how_the_teachers_learnt():
     arms = read_mapping(VISION / "results/cifar10.json")["arms"]
     readme = " ".join((VISION / "README.md").read_text(encoding="utf-8").split())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from recipe_line import VISION, recipe
 
-from aes_dynloss.configfile import read_mapping, validate
+from aes_dynloss.configfile import dump_yaml, read_mapping, validate
 
 pytestmark = pytest.mark.usefixtures("recipes_in_reach")
 
@@ -100,8 +102,96 @@ def test_what_is_collected(tmp_path: Path, mnist: Any) -> None:
     lines = mnist.table({"zero40": figures}).splitlines()
     assert lines[2].startswith("| cross_entropy | 21.50 (0.71) | -70 % (")
     assert lines[4] == "| l2t_dlf_classes | 6.50 (0.71) |  |"
-    with pytest.raises(mnist.ConfigError, match=r"holds no cross_entropy that is tuned and has 3 seeds\. Run"):
-        mnist.collected("mlp_zero40", root, 3)
+    assert {arm: values["beside"] for arm, values in figures["arms"].items() if "taught" not in arm} == {
+        "cross_entropy": None, "glc": "cross_entropy", "l2t_dlf_classes": "cross_entropy",
+        "l2t_dlf_matrix": "cross_entropy",
+    }  # fmt: skip
+    assert mnist.collected("mlp_zero40", root, 3) == {}
+
+
+def test_grids_are_collected_whose_control_has_the_seeds(tmp_path: Path, mnist: Any, caplog: Any) -> None:
+    """Of those that are named; one line names the others."""
+    control = {"cross_entropy": [0.7, 0.8, 0.6, 0.1]}
+    for name, seeds in (("mlp_zero40", 2), ("mlp_pair45", 2), ("mlp_clean", 1)):
+        write_reports(tmp_path / "runs" / name, control, seeds)
+
+    def labels(*given: Any) -> set[str]:
+        mnist.collect(tmp_path / "runs", *given, into=tmp_path)
+        return set(read_mapping(tmp_path / "mnist_mlp.json"))
+
+    caplog.set_level("INFO", "aes_dynloss.vision")
+    assert labels(1) == {"zero40", "pair45", "clean"}
+    caplog.clear()
+    assert labels(2, ["mlp_pair45", "mlp_clean"]) == {"pair45"}
+    assert caplog.messages == ["Left out, as their cross_entropy has no 2 seeds at a tuned rate: mlp_clean."]
+    assert labels(2, ["mlp_pair45"]) == {"pair45"}
+    assert labels(2) == {"zero40", "pair45"}
+    assert not (tmp_path / "mnist_lenet.json").exists()
+    for given in ((3,), (2, ["mlp_clean"])):
+        with pytest.raises(
+            mnist.ConfigError, match=rf"no cross_entropy that is tuned and has {given[0]} seeds, of .*Run"
+        ):
+            labels(*given)
+
+
+@pytest.fixture
+def trained(mnist: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A grid of four arms whose runs only say how good they would be: the better the higher the rate, up to a limit."""
+    import grid
+
+    whole = read_mapping(mnist.GRID)
+    arms = ("cross_entropy", "glc", "l2t_dlf_classes_taught", "l2t_dlf_classes")
+    small = whole | {"seeds": 2, "arms": {arm: whole["arms"][arm] for arm in arms}}
+    (tmp_path / "mnist.yaml").write_text(dump_yaml(small))
+    monkeypatch.setattr(mnist, "GRID", tmp_path / "mnist.yaml")
+    found = SimpleNamespace(runs=[], limits={}, whole=validate(mnist.GridConfig, small, "mnist.yaml"))
+
+    def train(_: Any, config: Any, folder: Path, *__: Any, **___: Any) -> None:
+        arm, rate = folder.parent.name.partition("-")[0], config.training.learning_rate
+        found.runs.append(f"{folder.parent.name}/{folder.name}")
+        folder.mkdir(parents=True)
+        if rate >= found.limits.get(arm, 10):
+            raise mnist.TrainingError("After step 3 the loss is nan.")
+        report = {"dev": {"accuracy": 0.5 + rate}, "test": {"accuracy": 0.8}}
+        (folder / "report.json").write_text(json.dumps(report))
+
+    monkeypatch.setattr(grid, "run", train)
+    return found
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(0.3, ["glc-0.1"]), (0.01, ["glc-0.003"]), (0.0, [])])
+def test_a_rate_at_which_training_runs_away_is_the_worst(
+    tmp_path: Path, mnist: Any, trained: Any, caplog: Any, limit: float, chosen: list[str]
+) -> None:
+    """The grid goes on, with another rate or without the arm, and such a rate is not tried again."""
+    trained.limits["glc"] = limit
+    mnist.run("mlp_zero40", tmp_path / "runs")
+    assert list(mnist.tuned(tmp_path / "runs", trained.whole)) == [
+        "cross_entropy-3", *chosen, "l2t_dlf_classes_taught", "l2t_dlf_classes-3",
+    ]  # fmt: skip
+    assert all((tmp_path / "runs" / arm / "seed_1" / "report.json").exists() for arm in chosen)
+    lines = [line for line in caplog.messages if "worst" in line]
+    tried = [rate for rate in mnist.RATES if limit <= rate <= 0.3]
+    assert sorted(lines) == [
+        f"glc-{rate:g}/seed_0 counts as the worst rate of its arm: After step 3 the loss is nan." for rate in tried
+    ]
+    done = len(trained.runs)
+    mnist.run("mlp_zero40", tmp_path / "runs")
+    assert len(trained.runs) == done == len(set(trained.runs))
+
+
+def test_without_a_rate_for_the_control_a_grid_ends(tmp_path: Path, mnist: Any, trained: Any) -> None:
+    trained.limits["cross_entropy"] = 0.0
+    with pytest.raises(mnist.TrainingError, match="mlp_zero40: the training of cross_entropy ran away at every rate"):
+        mnist.run("mlp_zero40", tmp_path / "runs")
+
+
+def test_at_the_rate_that_was_chosen_no_seed_may_run_away(tmp_path: Path, mnist: Any, trained: Any) -> None:
+    mnist.run("mlp_zero40", tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "glc-3" / "seed_1")
+    trained.limits["glc"] = 3.0
+    with pytest.raises(mnist.TrainingError, match="glc-3/seed_1: After step 3 the loss is nan"):
+        mnist.run("mlp_zero40", tmp_path / "runs")
 
 
 def test_a_relative_change_has_a_t_interval(mnist: Any) -> None:
@@ -125,7 +215,13 @@ def test_the_picture_shows_what_was_taught_above_what_is_true(mnist: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [(["run", "mlp_zero41"], "There is no grid mlp_zero41. Choose from mlp")]
+    ("words", "message"),
+    [
+        (["run", "mlp_zero41"], "There is no grid mlp_zero41. Choose from mlp"),
+        (["collect", "--seeds", "0"], "--seeds: expected at least 1, found 0."),
+        (["collect"], "holds no cross_entropy that is tuned and has 5 seeds, of the grids mlp_zero40, mlp_pair45"),
+        (["collect", "lenet_clean"], "has 5 seeds, of the grids lenet_clean. Run `python"),
+    ],
 )
 def test_words_that_make_no_run(tmp_path: Path, words: list[str], message: str) -> None:
     outcome = recipe("mnist.py", *words, "-o", tmp_path)
@@ -147,3 +243,23 @@ def test_the_results_are_those_of_the_grid_as_it_is(path: Path, mnist: Any, whol
             assert values["teacher_of"] == settings.teacher_of
             if not arm.endswith(mnist.TEACHES):
                 assert values["sets"][-2] in rates
+
+
+def test_losses_are_transferred_at_the_rates_that_dev_chose_here(mnist: Any) -> None:
+    """Each arm at that of the same loss on zero40; teachers at half that of the control."""
+    stored = read_mapping(mnist.RESULTS / "mnist_mlp.json")["zero40"]["arms"]
+
+    def rate_of(sets: list[str]) -> str:
+        rates = [text.partition("=")[2] for text in sets if "learning_rate=" in text and text.startswith("training.")]
+        assert len(rates) == 2
+        assert len(set(rates)) == 1
+        return rates[0]
+
+    chosen = {arm: rate_of(values["sets"]) for arm, values in stored.items() if not arm.endswith(mnist.TEACHES)}
+    chosen.setdefault("l2t_dlf_forward", chosen["glc"])
+    grid = read_mapping(mnist.HERE / "grids" / "fashion_mnist_transfer.yaml")
+    for name, arm in grid["arms"].items():
+        loss = name.removeprefix("lenet_").removesuffix("_from_mnist")
+        teaches = loss.endswith((mnist.TEACHES, "_mnist"))
+        expected = f"{float(chosen[mnist.CONTROL]) / 2:g}" if teaches else chosen[loss]
+        assert (name, rate_of(arm["sets"])) == (name, expected)
