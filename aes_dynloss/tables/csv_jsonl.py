@@ -129,6 +129,21 @@ def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -
 Quoting = Literal["minimal", "none"]
 
 
+class DelimitedRow(dict[str, object]):
+    """A row of a csv or tsv file, which knows what separates its columns.
+
+    Args:
+        cells: Values by column, in the file's order.
+        delimiter: A comma, a semicolon or a tab.
+    """
+
+    __slots__ = ("delimiter",)
+
+    def __init__(self, cells: Iterable[tuple[str, object]], delimiter: str) -> None:
+        super().__init__(cells)
+        self.delimiter = delimiter
+
+
 def delimited_rows(
     lines: Iterable[str], name: str, *, delimiter: str, quoting: Quoting, on_fault: FaultHandler
 ) -> Iterator[Row]:
@@ -168,7 +183,7 @@ def delimited_rows(
             header = fields
         elif len(fields) == len(header):
             empty = False
-            yield number, dict(zip(header, fields, strict=True))
+            yield number, DelimitedRow(zip(header, fields, strict=True), delimiter)
         elif fields or len(header) == 1:  # In a table of one column, a blank line is a row without its value.
             empty = False
             on_fault(RowFault(name, number, _describe_width(len(header), len(fields), delimiter)))
@@ -287,19 +302,18 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
-    """A line inside a row's text that begins as the row itself does.
+def swallowed_line(row: Mapping[str, object], text_column: str) -> str | None:
+    """A line inside a row's text that begins as the row itself does; None of a row that is none of csv or tsv.
 
     Cells before the text are compared by their kind: digits are alike, and so are letters. It is a guess, good for a
     warning: numbered paragraphs can look like rows with numbers for ids.
 
     Args:
-        row: A row of a csv or tsv file, its columns in the file's order.
+        row: The row.
         text_column: The column that may span lines.
-        delimiter: Of the file.
     """
     text = row[text_column]
-    if not isinstance(text, str) or "\n" not in text:
+    if not isinstance(row, DelimitedRow) or not isinstance(text, str) or "\n" not in text:
         return None
     names = list(row)
     kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
@@ -307,7 +321,7 @@ def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) 
     if kinds in ([], ["a"]):
         return None
     lines = text.split("\n")[1:]
-    return next((line for line in lines if _kind(line).split(delimiter)[:-1][: len(kinds)] == kinds), None)
+    return next((line for line in lines if _kind(line).split(row.delimiter)[:-1][: len(kinds)] == kinds), None)
 
 
 def _kind(cell: str) -> str:

@@ -34,7 +34,7 @@ from aes_dynloss.tables.cells import (
 )
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
-from aes_dynloss.tables.formats import DELIMITERS, is_table, source_name
+from aes_dynloss.tables.formats import is_table, source_name
 from aes_dynloss.tables.frames import is_frame
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.scale_ids import prompt_and_trait
@@ -82,7 +82,6 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     seen: dict[str, tuple[int, bytes]] = {}
     begun = False
     original_asap = layout.asap and config.source.lower().endswith(".tsv")
-    delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
     try:
         rows = open_rows(
             config.source,
@@ -106,7 +105,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 else:
                     gathering.essays.extend(layout.parse(row, number))
                     gathering.unused.add(row, used)
-                    if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
+                    if swallowed_line(row, text_column) is not None:
                         gathering.swallowing.append(essay_id)
             except CellError as error:
                 faults(RowFault(name, number, str(error), essay_id))
