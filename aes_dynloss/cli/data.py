@@ -178,7 +178,7 @@ def split(
     with sealed(made, output_dir, names=[f"fold_{number}" for number in range(folds)]):
         for number, parts in enumerate(cross_fit_splits(table, wanted, with_dev=True)[0]):
             write_ids(parts, output_dir / f"fold_{number}")
-    click.echo(f"{len(table)} essays in {folds} folds: {output_dir}", err=True)
+    click.echo(f"{table.essay_count} essays in {folds} folds: {output_dir}", err=True)
 
 
 def _files(config: DataConfig, config_file: str | None) -> list[Path]:

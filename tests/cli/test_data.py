@@ -215,6 +215,15 @@ class TestSplit:
         config = DataConfig(source="made-up-essays", split={"folds_dir": str(tmp_path / "folds/fold_2")})
         assert split_essays(read_essays(config), config.split).test.essay_ids == parts["test"]
 
+    def test_essays_of_several_traits_are_counted_once(self, tmp_path):
+        path = tmp_path / "essays.csv"
+        rows = [f"e{number},p,word {number},{number % 4},{number % 3}\n" for number in range(30)]
+        path.write_text("essay_id,prompt_id,text,form,style\n" + "".join(rows), encoding="utf-8")
+        scores = ("--score-column", "form", "--score-column", "style")
+        outcome = command("data", "split", path, *scores, "--folds", 3, "-o", tmp_path / "folds")
+        assert outcome.code == 0
+        assert "30 essays in 3 folds" in outcome.err
+
     def test_what_is_there_stays(self, tmp_path):
         words = ["data", "split", "made-up-essays", "-o", tmp_path / "folds"]
         assert command(*words).code == 0
