@@ -23,6 +23,19 @@ from aes_dynloss.tables.rows import FaultHandler, NoRowsError, Row, RowFault
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
+class OtherEncodingError(DataError):
+    """A byte is not in the encoding that was expected.
+
+    Args:
+        found: What is there, and where.
+        advice: What to do for who can name an encoding.
+    """
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}. {advice}")
+        self.found = found
+
+
 class CsvLines:
     """Takes lines of a csv writer that end by ``END``, and ends them by a line feed alone, in UTF-8.
 
@@ -77,7 +90,8 @@ def read_lines(stream: BinaryIO, encoding: str, source: str) -> Iterator[str]:
         source: The stream's name in messages.
 
     Raises:
-        DataError: A byte is not ``encoding``, a NUL character was found, or the stream cannot be read.
+        OtherEncodingError: A byte is not ``encoding``.
+        DataError: A NUL character was found, or the stream cannot be read.
     """
     counted = _CountedBytes(stream)
     # newline="": split at line ends, but do not translate them.
@@ -93,7 +107,8 @@ def read_lines(stream: BinaryIO, encoding: str, source: str) -> Iterator[str]:
             held = "\r" if counted.before == b"\r" else ""
             before = held + error.object[: error.start].decode(encoding, errors="replace")
             position = f"Line {line + 1 + len(_NEWLINE.findall(before))} of {source} (byte {offset})"
-            raise DataError(f"{position}: {describe_byte(error, encoding, at_start=offset == 0)}") from None
+            found, advice = describe_byte(error, encoding, at_start=offset == 0)
+            raise OtherEncodingError(f"{position}: {found}", advice) from None
         except (OSError, UnicodeError) as error:
             raise DataError(f"{source} cannot be read: {error}.") from None
         if not decoded:
@@ -112,8 +127,8 @@ def codec_name(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -> str:
-    """Words for a byte that is not in the expected encoding, with an encoding to try instead."""
+def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -> tuple[str, str]:
+    """Words for a byte that is not in the expected encoding, and an encoding to try instead."""
     bad = error.object[error.start : error.end][:4]
     if at_start and bad[:1] in {b"\xff", b"\xfe"}:
         advice = "utf-16"
@@ -122,8 +137,8 @@ def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -
     else:
         advice = "utf-8"
     shown = " ".join(f"0x{byte:02x}" for byte in bad)
-    expected = f"expected {encoding} text, found {shown} ({error.reason})"
-    return f"{expected}. If it was saved in another encoding, name it, such as encoding: {advice}."
+    found = f"expected {encoding} text, found {shown} ({error.reason})"
+    return found, f"If it was saved in another encoding, name it, such as encoding: {advice}."
 
 
 Quoting = Literal["minimal", "none"]

@@ -28,6 +28,7 @@ from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import (
     CsvLines,
     Quoting,
+    OtherEncodingError,
     check_header,
     codec_name,
     delimited_rows,
@@ -220,7 +221,8 @@ def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterato
         try:
             text = path.read_bytes().decode(codec_name(encoding))
         except UnicodeDecodeError as error:
-            reason = f"{path.name}, byte {error.start}: {describe_byte(error, encoding, at_start=error.start == 0)}"
+            found, advice = describe_byte(error, encoding, at_start=error.start == 0)
+            reason = f"{path.name}, byte {error.start}: {found}. {advice}"
         except (OSError, UnicodeError) as error:
             reason = f"{path.name} cannot be read: {error}."
         else:
@@ -281,7 +283,10 @@ def column_names(path: Path) -> list[str]:
 def _rows_of_one(table: Path, path: Path) -> Iterator[Row]:
     """Rows of one of the tables that a path stands for; that of a folder may have none."""
     with suppress(*([] if table == path else [NoRowsError])):
-        yield from iterate_rows(table)
+        try:
+            yield from iterate_rows(table)
+        except OtherEncodingError as error:
+            raise DataError(f"{error.found}. Save it as UTF-8.") from None
 
 
 def read_cells(path: str | Path) -> pd.DataFrame:
