@@ -20,7 +20,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_ENCODING
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.data.group_columns import UnusedColumns
+from aes_dynloss.essays.data.group_columns import LONGEST_NAME, UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay, feature_value
 from aes_dynloss.essays.data.sources import named_in, open_rows
@@ -88,6 +88,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
             encoding=config.encoding or (ASAP_ENCODING if original_asap else "utf-8"),
             quoting=config.quoting or ("none" if original_asap else "minimal"),
             wanted=layout.wanted,
+            short=LONGEST_NAME,
             hub_split=config.hub_split,
             on_fault=faults,
         )
