@@ -178,7 +178,7 @@ def split(
     with sealed(made, output_dir, names=[f"fold_{number}" for number in range(folds)]):
         for number, parts in enumerate(cross_fit_splits(table, wanted, with_dev=True)[0]):
             write_ids(parts, output_dir / f"fold_{number}")
-    click.echo(f"{len(table)} essays in {folds} folds: {output_dir}", err=True)
+    click.echo(f"{table.essay_count} essays in {folds} folds: {output_dir}", err=True)
 
 
 def _files(config: DataConfig, config_file: str | None) -> list[Path]:
@@ -234,9 +234,9 @@ def _with_found_columns(values: dict[str, Any], options: dict[str, Any], ranges:
     traits = named.pop("score") if isinstance(named.get("score"), dict) else None
     given = parse_ranges(ranges)
     try:
-        encoding = options["encoding"] or "utf-8"
-        header = next(iter(iterate_rows(path, encoding=encoding)))[1].keys()
-        layout = table_layout(path, named, given, traits=traits, encoding=encoding)
+        how: dict[str, Any] = {"encoding": options["encoding"] or "utf-8", "quoting": options["quoting"] or "minimal"}
+        header = next(iter(iterate_rows(path, **how)))[1].keys()
+        layout = table_layout(path, named, given, traits=traits, prompt=options["prompt"] or ONE_PROMPT, **how)
     except (DataError, LookupError, StopIteration):
         return values  # the check itself says what is wrong
     if not values.get("prompts"):
@@ -244,6 +244,8 @@ def _with_found_columns(values: dict[str, Any], options: dict[str, Any], ranges:
             click.echo(line, err=True)
     if ONE_PROMPT in given or (traits and given):  # ranges that are not those of prompts
         values = {**values, "prompts": layout.data["prompts"]}
+        for line in layout.unused:
+            click.echo(line, err=True)
     # What has a usual name is what it says, be it right or wrong.
     columns = {role: column for role, column in layout.data.get("columns", {}).items() if role not in header}
     prompt = {"prompt": layout.data["prompt"]} if "prompt" in layout.data and "prompt_id" not in header else {}

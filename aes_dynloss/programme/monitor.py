@@ -152,9 +152,10 @@ def build_monitor(
 def _compared(baseline: Scores, scores: Scores, subgroups: Sequence[str], notes: list[str]) -> Iterator[Drifted]:
     """Everything that is compared but agreement with humans; what is left out goes into the notes."""
     features = [name for name in scores.features if name in baseline.features]
-    unknown = [name for name in scores.features if name not in features]
-    if unknown:
-        notes.append(f"Features that are not known of {baseline.name} are not compared: {', '.join(unknown)}.")
+    for side, other in ((baseline, scores), (scores, baseline)):
+        unknown = [name for name in other.features if name not in features]
+        if unknown:
+            notes.append(f"Features that are not known of {side.name} are not compared: {', '.join(unknown)}.")
     notes += _blank_notes([baseline, scores], features)
     if baseline.spread > 1:
         notes.append(
@@ -251,8 +252,7 @@ def _differences(part: _Part, features: Sequence[str], baseline: Scores) -> Iter
             if min(len(then), len(now)) >= FEWEST_ESSAYS:
                 granted = Granted.of_spread(baseline.spread if kind == "score" else 1.0)
                 yield _numbers(part, kind, then, now, granted, name=name, trait=trait)
-    if ADVISORIES in part.now:
-        yield from _advisories(part)
+    yield from _advisories(part)
 
 
 def _numbers(part: _Part, kind: Kind, then: Array, now: Array, granted: Granted, **known: str | None) -> Drifted:
@@ -266,29 +266,29 @@ def _numbers(part: _Part, kind: Kind, then: Array, now: Array, granted: Granted,
 
 
 def _advisories(part: _Part) -> Iterator[Drifted]:
-    """Shares of essays with each advisory that there is, and of withheld scores.
+    """Shares of essays with each advisory that there is, and of withheld scores where both sides know them.
 
     Where no advisories are known of the essays then, their share was about the one that thresholds were learned for.
     """
-    known, essays = ADVISORIES in part.then, len(part.now)
-    counts = [_advisory_counts(table) for table in ((part.then, part.now) if known else (part.now,))]
-    for kind in sorted({name for one in counts for name in one}):
-        now = counts[-1].get(kind, 0)
-        if known:
-            then, of = counts[0].get(kind, 0), len(part.then)
-            drift, share = share_rise((then, of), (now, essays), CONFIDENCE), then / of
-        elif kind == WITHHELD:
-            continue
-        else:
-            drift, share = rise_above(FLAGGED_SHARE, part.learned, (now, essays), CONFIDENCE), FLAGGED_SHARE
-        before = len(part.then) if known else None
-        yield _drifted(part, "advisory", {"rise": drift}, name=kind, then=share, now=now / essays, n_then=before)
+    of, essays = len(part.then), len(part.now)
+    known = [column for column in (ADVISORIES, WITHHELD) if column in part.then and column in part.now]
+    then, now = (_flagged(table, known) for table in (part.then, part.now))
+    for kind in sorted({*then, *now}):
+        before, after = then.get(kind, 0), now.get(kind, 0)
+        drift = share_rise((before, of), (after, essays), CONFIDENCE)
+        yield _drifted(part, "advisory", {"rise": drift}, name=kind, then=before / of, now=after / essays)
+    if ADVISORIES in part.now and ADVISORIES not in part.then:
+        for kind, after in sorted(_flagged(part.now, [ADVISORIES]).items()):
+            rise = {"rise": rise_above(FLAGGED_SHARE, part.learned, (after, essays), CONFIDENCE)}
+            yield _drifted(part, "advisory", rise, name=kind, then=FLAGGED_SHARE, now=after / essays, n_then=None)
 
 
-def _advisory_counts(table: pd.DataFrame) -> dict[str, int]:
-    """Essays with each advisory, and those whose score is withheld."""
-    counts = {str(kind): int(essays) for kind, essays in table[ADVISORIES].explode().value_counts().items()}
-    withheld = int(table[WITHHELD].sum())
+def _flagged(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, int]:
+    """Essays with each advisory, and those whose score is withheld, as far as these columns tell."""
+    counts = {}
+    if ADVISORIES in columns:
+        counts = {str(kind): int(essays) for kind, essays in table[ADVISORIES].explode().value_counts().items()}
+    withheld = int(table[WITHHELD].sum()) if WITHHELD in columns else 0
     return {**counts, WITHHELD: withheld} if withheld else counts
 
 

@@ -18,6 +18,7 @@ from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.reports.human_scores import (
     REFERENCE_ROW,
+    HumanScores,
     join_references,
     refuse_repeats,
     refuse_rows,
@@ -103,6 +104,7 @@ def read_predictions(
     ranges: Mapping[str, ScoreRange] | None = None,
     kept: Collection[str] = (),
     sampled: bool = False,
+    human: HumanScores | None = None,
 ) -> PredictionTable:
     """Read and check predictions from a csv, jsonl or parquet file.
 
@@ -121,6 +123,7 @@ def read_predictions(
         ranges: Score range by prompt id. Where none is given, it is inferred from the scores seen.
         kept: Names of further columns, such as groups of writers, of ``path`` or of ``references``.
         sampled: Whether ``references`` are of a sample of the essays; the others are then left out without a note.
+        human: As `check_predictions` takes them, in place of ``references``.
 
     Returns:
         The checked table; its references are NaN throughout if all are blank.
@@ -179,6 +182,7 @@ def read_predictions(
         source=source,
         kept=kept,
         references=None if references is None else Path(references).name,
+        human=human,
     )
     return replace(checked, notes=(*notes, *checked.notes), without_reference=without_reference)
 
@@ -197,6 +201,7 @@ def check_predictions(
     source: str = "the predictions",
     kept: Collection[str] = (),
     references: str | None = None,
+    human: HumanScores | None = None,
 ) -> PredictionTable:
     """Check a table of predictions, such as a scorer has just made.
 
@@ -207,6 +212,7 @@ def check_predictions(
         source: Words for the table in messages.
         kept: Further columns that must be there, such as groups of writers.
         references: Words for the table of human scores in messages, where it is another one.
+        human: Human scores of essays whose table holds none; those without a prediction need none.
 
     Returns:
         A checked copy; other columns without a role are left aside.
@@ -217,15 +223,14 @@ def check_predictions(
     checked = _parsed(table, source)
     for column in {TRAIT_COLUMN, RATINGS_COLUMN} & set(table.columns):
         checked[column] = table[column].to_numpy(dtype=object)
-    if "reference" not in checked:
-        checked["reference"] = np.nan
-    human = checked, source if references is None else references
+    checked["reference"] = _references(checked, human, source)
+    rated = checked, source if references is None else references
     if references is not None and REFERENCE_ROW in table:
-        human = checked.set_axis(pd.Index(table[REFERENCE_ROW], name=ROW_NUMBERS)), human[1]
+        rated = checked.set_axis(pd.Index(table[REFERENCE_ROW], name=ROW_NUMBERS)), rated[1]
     for column in (column for column in NUMBER_COLUMNS if column in checked):
         limit = f"beyond {LARGEST_NUMBER:g}, which is no prediction or score to measure. Fix the row or drop it."
         huge = (checked[column].abs() > LARGEST_NUMBER).to_numpy()
-        place = human if column in REFERENCE_COLUMNS else (checked, source)
+        place = rated if column in REFERENCE_COLUMNS else (checked, source)
         refuse_rows(huge, *place, f"{column} {{{column}:g}} is {limit}")
     spans, inferred = resolve_ranges(checked, ranges or {}, source)
     notes = inferred_notes(spans, inferred, source)
@@ -236,8 +241,8 @@ def check_predictions(
     elif "raw" not in checked:
         notes.append(f"No raw column in {source}: measures on raw predictions use the score.")
         checked["raw"] = checked["score"]
-    refuse_outside(_rating_rows(checked), ["rating"], spans, human[1])
-    refuse_outside(human[0], REFERENCE_COLUMNS, spans, human[1])
+    refuse_outside(_rating_rows(checked), ["rating"], spans, rated[1])
+    refuse_outside(rated[0], REFERENCE_COLUMNS, spans, rated[1])
     refuse_outside(checked, ["score"], spans, source)
     known = (*ID_COLUMNS, TRAIT_COLUMN, *NUMBER_COLUMNS, RATINGS_COLUMN)
     ordered = [column for column in known if column in checked]
@@ -259,6 +264,17 @@ def check_predictions(
     )
     scored, withheld = (checked.loc[rows, ordered].reset_index(drop=True) for rows in (given, ~given))
     return PredictionTable(scored, spans, frozenset(inferred), tuple(notes), withheld)
+
+
+def _references(table: pd.DataFrame, human: HumanScores | None, source: str) -> NDArray[np.float64]:
+    """Human scores of a parsed table, (n,), NaN where unknown; if it has none, those of elsewhere of what is scored."""
+    known = np.full(len(table), np.nan)
+    if "reference" in table:
+        known = table["reference"].to_numpy(dtype=np.float64, copy=True)
+    if human is not None and np.isnan(known).all():
+        scored = table.filter(PREDICTION_COLUMNS).notna().any(axis="columns").to_numpy()
+        known[scored] = human.join(table[scored], source)["reference"]
+    return known
 
 
 def write_predictions(table: pd.DataFrame, path: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from aes_dynloss.errors import DataError
@@ -14,7 +13,6 @@ from aes_dynloss.reports.predictions import (
     MANIFEST,
     PREDICTIONS_DEV,
     PREDICTIONS_TEST,
-    check_predictions,
     is_cross_fitted,
     read_predictions,
 )
@@ -114,10 +112,7 @@ def read_run(
         DataError: It is incomplete, has no test predictions, or is damaged.
     """
     if path.is_file():
-        test = read_predictions(path, columns=columns, ranges=human.ranges if human else ranges)
-        if human is not None and test.table["reference"].isna().all():
-            joined = human.join(test.table, path.name)
-            test = replace(check_predictions(joined, ranges=human.ranges, source=path.name), notes=test.notes)
+        test = read_predictions(path, columns=columns, ranges=human.ranges if human else ranges, human=human)
         return ScoredRun(stratum, seed, test, None)
     for name, advice in (
         (REPORT, "it is incomplete. Go on with it by `aes-dynloss finetune --resume`, or remove it."),

@@ -40,8 +40,8 @@ def columns_of_traits(columns: Sequence[str]) -> list[str]:
 def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> pd.DataFrame:
     """A file's cells with a row for each trait of an essay, in the column trait and those of TRAIT_COLUMNS.
 
-    A prompt's traits are those of which an essay of it has a score; a blank of another essay is a fault, unless the
-    row is withheld.
+    A prompt's traits are those of which an essay of it has a score, or all where none has one; a blank of another essay
+    is a fault, unless the row is withheld.
 
     Args:
         cells: As read; without traits, they are returned as they are.
@@ -53,11 +53,11 @@ def long_predictions(cells: pd.DataFrame, prompt_column: str = "prompt_id") -> p
     of_traits = {trait + behind for trait in traits for behind in TRAIT_COLUMNS.values()}
     shared = cells[[name for name in cells.columns if name not in of_traits]]
     prompts = cells[prompt_column].astype(str) if prompt_column in cells else pd.Series("", index=cells.index)
+    scored = {trait: set(prompts[[not is_blank(value) for value in cells[trait]]]) for trait in traits}
+    unscored = set(prompts).difference(*scored.values())
     parts = []
     for trait in traits:
-        given = [not is_blank(value) for value in cells[trait]]
-        scored = set(prompts[given])
-        rows = prompts.isin(scored).to_numpy()
+        rows = prompts.isin(scored[trait] | unscored).to_numpy()
         own = shared.assign(**{TRAIT_COLUMN: trait})
         for role, behind in TRAIT_COLUMNS.items():
             if trait + behind in cells:

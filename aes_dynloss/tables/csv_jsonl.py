@@ -23,6 +23,19 @@ from aes_dynloss.tables.rows import FaultHandler, NoRowsError, Row, RowFault
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
+class OtherEncodingError(DataError):
+    """A byte is not in the encoding that was expected.
+
+    Args:
+        found: What is there, and where.
+        advice: What to do for who can name an encoding.
+    """
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}. {advice}")
+        self.found = found
+
+
 class CsvLines:
     """Takes lines of a csv writer that end by ``END``, and ends them by a line feed alone, in UTF-8.
 
@@ -77,7 +90,8 @@ def read_lines(stream: BinaryIO, encoding: str, source: str) -> Iterator[str]:
         source: The stream's name in messages.
 
     Raises:
-        DataError: A byte is not ``encoding``, a NUL character was found, or the stream cannot be read.
+        OtherEncodingError: A byte is not ``encoding``.
+        DataError: A NUL character was found, or the stream cannot be read.
     """
     counted = _CountedBytes(stream)
     # newline="": split at line ends, but do not translate them.
@@ -93,7 +107,8 @@ def read_lines(stream: BinaryIO, encoding: str, source: str) -> Iterator[str]:
             held = "\r" if counted.before == b"\r" else ""
             before = held + error.object[: error.start].decode(encoding, errors="replace")
             position = f"Line {line + 1 + len(_NEWLINE.findall(before))} of {source} (byte {offset})"
-            raise DataError(f"{position}: {describe_byte(error, encoding, at_start=offset == 0)}") from None
+            found, advice = describe_byte(error, encoding, at_start=offset == 0)
+            raise OtherEncodingError(f"{position}: {found}", advice) from None
         except (OSError, UnicodeError) as error:
             raise DataError(f"{source} cannot be read: {error}.") from None
         if not decoded:
@@ -112,8 +127,8 @@ def codec_name(encoding: str) -> str:
     return "utf-8-sig" if name == "utf-8" else name
 
 
-def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -> str:
-    """Words for a byte that is not in the expected encoding, with an encoding to try instead."""
+def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -> tuple[str, str]:
+    """Words for a byte that is not in the expected encoding, and an encoding to try instead."""
     bad = error.object[error.start : error.end][:4]
     if at_start and bad[:1] in {b"\xff", b"\xfe"}:
         advice = "utf-16"
@@ -122,11 +137,26 @@ def describe_byte(error: UnicodeDecodeError, encoding: str, *, at_start: bool) -
     else:
         advice = "utf-8"
     shown = " ".join(f"0x{byte:02x}" for byte in bad)
-    expected = f"expected {encoding} text, found {shown} ({error.reason})"
-    return f"{expected}. If it was saved in another encoding, name it, such as encoding: {advice}."
+    found = f"expected {encoding} text, found {shown} ({error.reason})"
+    return found, f"If it was saved in another encoding, name it, such as encoding: {advice}."
 
 
 Quoting = Literal["minimal", "none"]
+
+
+class DelimitedRow(dict[str, object]):
+    """A row of a csv or tsv file, which knows what separates its columns.
+
+    Args:
+        cells: Values by column, in the file's order.
+        delimiter: A comma, a semicolon or a tab.
+    """
+
+    __slots__ = ("delimiter",)
+
+    def __init__(self, cells: Iterable[tuple[str, object]], delimiter: str) -> None:
+        super().__init__(cells)
+        self.delimiter = delimiter
 
 
 def delimited_rows(
@@ -168,7 +198,7 @@ def delimited_rows(
             header = fields
         elif len(fields) == len(header):
             empty = False
-            yield number, dict(zip(header, fields, strict=True))
+            yield number, DelimitedRow(zip(header, fields, strict=True), delimiter)
         elif fields or len(header) == 1:  # In a table of one column, a blank line is a row without its value.
             empty = False
             on_fault(RowFault(name, number, _describe_width(len(header), len(fields), delimiter)))
@@ -287,19 +317,18 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) -> str | None:
-    """A line inside a row's text that begins as the row itself does.
+def swallowed_line(row: Mapping[str, object], text_column: str) -> str | None:
+    """A line inside a row's text that begins as the row itself does; None of a row that is none of csv or tsv.
 
     Cells before the text are compared by their kind: digits are alike, and so are letters. It is a guess, good for a
     warning: numbered paragraphs can look like rows with numbers for ids.
 
     Args:
-        row: A row of a csv or tsv file, its columns in the file's order.
+        row: The row.
         text_column: The column that may span lines.
-        delimiter: Of the file.
     """
     text = row[text_column]
-    if not isinstance(text, str) or "\n" not in text:
+    if not isinstance(row, DelimitedRow) or not isinstance(text, str) or "\n" not in text:
         return None
     names = list(row)
     kinds = [_kind(str(row[name])) for name in names[: names.index(text_column)]]
@@ -307,7 +336,7 @@ def swallowed_line(row: Mapping[str, object], text_column: str, delimiter: str) 
     if kinds in ([], ["a"]):
         return None
     lines = text.split("\n")[1:]
-    return next((line for line in lines if _kind(line).split(delimiter)[:-1][: len(kinds)] == kinds), None)
+    return next((line for line in lines if _kind(line).split(row.delimiter)[:-1][: len(kinds)] == kinds), None)
 
 
 def _kind(cell: str) -> str:

@@ -15,8 +15,9 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,6 +28,7 @@ from aes_dynloss.tables.atomic import atomic_file
 from aes_dynloss.tables.columns import missing_columns
 from aes_dynloss.tables.csv_jsonl import (
     CsvLines,
+    OtherEncodingError,
     Quoting,
     check_header,
     codec_name,
@@ -59,6 +61,7 @@ def iterate_rows(
     encoding: str = "utf-8",
     quoting: Quoting = "minimal",
     wanted: Collection[str] | None = None,
+    short: int = 0,
     on_fault: FaultHandler = refuse,
     stdin: BinaryIO | None = None,
     content: bytes | None = None,
@@ -72,7 +75,9 @@ def iterate_rows(
         encoding: Of text files; a UTF-8 byte order mark is taken off.
         quoting: ``minimal``: a value with delimiters, quotes or line breaks stands in double quotes, and quotes in it
             are doubled. ``none``: quotes are plain characters. For csv and tsv.
-        wanted: The columns that are used. Parquet reads no others, provided that it has all these.
+        wanted: The columns that are used. Parquet reads no others, provided that it has all these, but those of
+            ``short`` values.
+        short: Longest text of further columns that parquet reads, see `short_columns`; 0: it reads none.
         on_fault: Is given each row that cannot be read; the default raises. Faults after which no row can be trusted
             (encoding, quotes, damaged parquet) are raised in any case.
         stdin: Stands in for standard input.
@@ -89,7 +94,7 @@ def iterate_rows(
         [(2, {'id': '7', 'essay': 'My dog is big.'})]
     """
     if content is not None:
-        return _file_rows(Path(source), io.BytesIO(content), encoding, quoting, wanted, on_fault)
+        return _file_rows(Path(source), io.BytesIO(content), encoding, quoting, wanted, short, on_fault)
     if str(source) == STANDARD_INPUT:
         if stdin is None and sys.stdin is None:
             raise DataError("Standard input is closed. Lead the essays into it, or name a file.")
@@ -99,7 +104,7 @@ def iterate_rows(
     path = existing_path(source)
     if path.is_dir():
         return _folder_rows(path, encoding, on_fault)
-    return _file_rows(path, None, encoding, quoting, wanted, on_fault)
+    return _file_rows(path, None, encoding, quoting, wanted, short, on_fault)
 
 
 def existing_path(source: str | Path) -> Path:
@@ -132,6 +137,7 @@ def _file_rows(
     encoding: str,
     quoting: Quoting,
     wanted: Collection[str] | None,
+    short: int,
     on_fault: FaultHandler,
 ) -> Iterator[Row]:
     """Rows of a file, or of what it would hold, read as its suffix says."""
@@ -140,7 +146,7 @@ def _file_rows(
         kind = f"a {suffix} file" if suffix else "a file without suffix"
         raise DataError(f"{path}: expected {', '.join(SUFFIXES)} or a folder of .txt, found {kind}. Convert it.")
     if suffix == ".parquet":
-        return _parquet_rows(path, content or path, wanted)
+        return _parquet_rows(path, content or path, wanted, short)
     if suffix == ".xlsx":
         return sheet_rows(path, content or path)
     return _text_rows(path, content, encoding, quoting, on_fault)
@@ -173,7 +179,7 @@ def _standard_input_rows(stream: BinaryIO, encoding: str, quoting: Quoting, on_f
         yield from delimited_rows(lines, name, delimiter=",", quoting=quoting, on_fault=on_fault)
 
 
-def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] | None) -> Iterator[Row]:
+def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] | None, short: int) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
@@ -188,15 +194,50 @@ def _parquet_rows(path: Path, opened: Path | BinaryIO, wanted: Collection[str] |
         check_header(names, path.name)
         # If a wanted column is missing, all are read, so that the message about it can suggest another.
         columns = None if wanted is None or set(wanted) - set(names) else [name for name in names if name in wanted]
-        number = 0
+        number, size = 0, _batch_rows(file.metadata)
         try:
-            batches = file.iter_batches(batch_size=_batch_rows(file.metadata), columns=columns)
+            if columns is not None and short:
+                columns += short_columns(file.schema_arrow, partial(_first_batch, file, size), short)
+                columns = [name for name in names if name in columns]
+            batches = file.iter_batches(batch_size=size, columns=columns)
             for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), start=1):
                 yield number, row
         except Exception as error:  # As above.
             raise damaged_table(path, "parquet", error) from None
         if number != expected:
             raise DataError(f"{path.name} should hold {expected} rows, but {number} were found. Save it again.")
+
+
+def _first_batch(file: Any, size: int, columns: list[str]) -> Any:  # noqa: ANN401 - pyarrow is untyped
+    return next(file.iter_batches(batch_size=size, columns=columns))
+
+
+def short_columns(schema: Any, sample: Callable[[list[str]], Any], longest: int) -> list[str]:  # noqa: ANN401
+    """Columns whose values may be names: whole numbers, truth values and texts none of which is long, by some rows.
+
+    Args:
+        schema: Of a table of pyarrow.
+        sample: Gives some of its rows with these columns.
+        longest: Length of a text at most, in characters.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    types = {field.name: field.type for field in schema}
+    kinds = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()}
+    floats = [name for name, kind in kinds.items() if kind in {pa.float32(), pa.float64()}]
+    texts = [name for name, kind in kinds.items() if kind in {pa.string(), pa.large_string()}]
+    rows: Any = sample([*floats, *texts]) if floats or texts else None
+    found = {name for name, kind in kinds.items() if pa.types.is_integer(kind) or pa.types.is_boolean(kind)}
+    for name in floats:  # where whole numbers have gaps, pandas makes floats of them
+        values = rows.column(name)
+        if pc.all(pc.or_(pc.is_nan(values), pc.equal(values, pc.floor(values)))).as_py() is not False:
+            found.add(name)
+    for name in texts:
+        lengths = pc.utf8_length(rows.column(name).cast(kinds[name]))
+        if (pc.max(lengths).as_py() or 0) <= longest:
+            found.add(name)
+    return [name for name in types if name in found]
 
 
 def _batch_rows(metadata: Any) -> int:  # noqa: ANN401 - pyarrow is untyped
@@ -220,7 +261,8 @@ def _folder_rows(folder: Path, encoding: str, on_fault: FaultHandler) -> Iterato
         try:
             text = path.read_bytes().decode(codec_name(encoding))
         except UnicodeDecodeError as error:
-            reason = f"{path.name}, byte {error.start}: {describe_byte(error, encoding, at_start=error.start == 0)}"
+            found, advice = describe_byte(error, encoding, at_start=error.start == 0)
+            reason = f"{path.name}, byte {error.start}: {found}. {advice}"
         except (OSError, UnicodeError) as error:
             reason = f"{path.name} cannot be read: {error}."
         else:
@@ -279,9 +321,12 @@ def column_names(path: Path) -> list[str]:
 
 
 def _rows_of_one(table: Path, path: Path) -> Iterator[Row]:
-    """Rows of one of the tables that a path stands for; that of a folder may have none."""
+    """Rows of one of the tables that a path stands for, in UTF-8; that of a folder may have none."""
     with suppress(*([] if table == path else [NoRowsError])):
-        yield from iterate_rows(table)
+        try:
+            yield from iterate_rows(table)
+        except OtherEncodingError as error:
+            raise DataError(f"{error.found}. Save it as UTF-8.") from None
 
 
 def read_cells(path: str | Path) -> pd.DataFrame:

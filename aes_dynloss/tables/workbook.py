@@ -61,6 +61,8 @@ def sheet_rows(path: Path, opened: Path | BinaryIO) -> Iterator[Row]:
         sheet = book.worksheets[0] if book.worksheets else None
         if len(book.worksheets) > 1:
             logger.warning("%s has %d sheets; the first is read.", path.name, len(book.worksheets))
+        if sheet is not None:
+            sheet.reset_dimensions()  # what it claims may be less than what it holds
         rows = _sheet_values(sheet, path)
         header = ["" if value is None else str(value) for _, values in islice(rows, 1) for value in values]
         if "" in header:

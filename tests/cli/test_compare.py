@@ -133,6 +133,40 @@ def test_without_ranges_they_are_inferred_and_it_is_said(files):
     assert "Note: g.mse.parquet: No score range was given for g.mse.parquet" in outcome.out.replace("\n", " ")
 
 
+def beside_humans(folder, human, **arms):
+    """What is printed of arms, with predictions in one column each, beside human scores in a file of their own."""
+    essays = essay_table("", prompts={"2": RANGES["2"]})
+    ids = essays[["essay_id", "prompt_id"]]
+    ids.assign(reference=human(essays["reference"])).to_csv(folder / "human.csv", index=False)
+    for name, (column, values) in arms.items():
+        ids.assign(**{column: values(essays["reference"])}).to_csv(folder / f"{name}.csv", index=False)
+    words = (*(f"{name}.csv" for name in arms), "--references", "human.csv", "--resamples", 50)
+    outcome = command("compare", *words)
+    assert (outcome.code, outcome.error) == (0, "")
+    return " ".join(outcome.out.split())
+
+
+def test_ranges_are_inferred_from_human_scores_of_another_file_too(runs):
+    halves, whole = ("score", lambda human: human / 2), ("raw", lambda human: human / 2 + 0.1)
+    told = beside_humans(runs, lambda human: human / 2, halves=halves, raw=whole)
+    for name in ("halves.csv", "raw.csv"):
+        assert f"No score range was given for {name}: the grid spans the scores seen (2: 0.5 to 3 in steps of" in told
+    inner = ("score", lambda human: human.clip(2, 5))
+    told = beside_humans(runs, lambda human: human, inner=inner, same=("score", lambda human: human))
+    assert told.count("the grid spans the scores seen (2: 1 to 6)") == 2
+
+
+def test_withheld_essays_need_no_human_score(runs):
+    essays = essay_table("", prompts={"2": RANGES["2"]})
+    scored = essays.assign(score=essays["reference"].where(essays.index > 2), withheld=essays.index <= 2)
+    for name in ("a.csv", "b.csv"):
+        scored.drop(columns="reference").to_csv(runs / name, index=False)
+    essays.iloc[3:].to_csv(runs / "human.csv", index=False)
+    outcome = command("compare", "a.csv", "b.csv", "--references", "human.csv", "--resamples", 50)
+    assert (outcome.code, outcome.error) == (0, "")
+    assert f"Test essays: {len(essays) - 3}" in outcome.out
+
+
 def test_ranges_of_files_that_hold_their_human_scores(runs):
     essays = essay_table("", prompts={"2": RANGES["2"]})
     halves = essays.assign(reference=essays["reference"] / 2, score=essays["reference"] / 2)

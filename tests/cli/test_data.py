@@ -215,6 +215,15 @@ class TestSplit:
         config = DataConfig(source="made-up-essays", split={"folds_dir": str(tmp_path / "folds/fold_2")})
         assert split_essays(read_essays(config), config.split).test.essay_ids == parts["test"]
 
+    def test_essays_of_several_traits_are_counted_once(self, tmp_path):
+        path = tmp_path / "essays.csv"
+        rows = [f"e{number},p,word {number},{number % 4},{number % 3}\n" for number in range(30)]
+        path.write_text("essay_id,prompt_id,text,form,style\n" + "".join(rows), encoding="utf-8")
+        scores = ("--score-column", "form", "--score-column", "style")
+        outcome = command("data", "split", path, *scores, "--folds", 3, "-o", tmp_path / "folds")
+        assert outcome.code == 0
+        assert "30 essays in 3 folds" in outcome.err
+
     def test_what_is_there_stays(self, tmp_path):
         words = ["data", "split", "made-up-essays", "-o", tmp_path / "folds"]
         assert command(*words).code == 0
@@ -239,6 +248,26 @@ def test_a_table_with_columns_of_other_names(tmp_path):
     assert "marked.csv: 101 rows read, 101 essays usable, 0 rows lost" in outcome.out
     ranged = command("data", "check", tmp_path / "marked.csv", "--range", "all=0:40:0.5")
     assert (ranged.code, "Look at" in ranged.err) == (0, False)
+    quoted = [f'r{number},"My" dog number {number} is big,{1 + number % 4}\n' for number in range(30)]
+    (tmp_path / "quoted.csv").write_text("id,essay,grade\n" + "".join(quoted), encoding="utf-8")
+    plain = command("data", "check", tmp_path / "quoted.csv", "--quoting", "none")
+    assert (plain.code, plain.error) == (0, "")
+    assert "30 essays usable, 0 rows lost" in plain.out
     # What is not plain stays the check's to say.
     (tmp_path / "open.csv").write_text("composition,mark,age\na b,1,9\n", encoding="utf-8")
     assert "Name the right one in data.columns" in command("data", "check", tmp_path / "open.csv").error
+
+
+def test_a_range_of_a_prompt_that_is_not_there_is_told(tmp_path):
+    rows = [f"e{number},phones,word {number},{1 + number % 6},{1 + number % 4}\n" for number in range(12)]
+    (tmp_path / "essays.csv").write_text("essay_id,prompt_id,text,form,style\n" + "".join(rows), encoding="utf-8")
+    told = "A range is given for prompt 'phone', of which essays.csv holds no essay; did you mean 'phones'?"
+    spans = ("--range", "all=1:6", "--range", "phone=1:4")
+    for scores in (("form",), ("form", "style")):
+        words = [tmp_path / "essays.csv", *(word for score in scores for word in ("--score-column", score)), *spans]
+        outcome = command("data", "check", *words)
+        assert (outcome.code, told in outcome.err) == (0, True)
+        outcome = command("init", *words, "-o", tmp_path / "run.yaml")
+        assert outcome.code == 2
+        assert outcome.error.endswith(f"{told} Correct --range (in Python: ranges), or leave it out.")
+        assert not (tmp_path / "run.yaml").exists()

@@ -97,6 +97,7 @@ REFUSED = {
     "no human scores": (b"essay_id,reference,score,L1\na,,1,x\nb,,2,y\n", "There are no human scores"),
     "no predictions": (b"essay_id,reference\na,1\n", "Neither a column raw nor a column score"),
     "a missing prediction": (b"essay_id,reference,raw\na,1,\nb,2,1\n", "raw is blank"),
+    "another encoding": ("essay_id,reference,raw,L1\nCafé,1,1,x\n".encode("cp1252"), "Save it as UTF-8."),
     "a column that is not there": (b"essay_id,reference,raw,words\na,1,1,9\n", "p.csv has no column 'L1'"),
 }
 

@@ -132,7 +132,30 @@ def test_features_that_one_side_lacks_are_told():
     then, now = administration("then", 0), administration("now", 1)
     monitor = build_monitor(replace(then, features=[]), [now])
     assert not [one for one in monitor.last.compared if one.kind == "feature"]
-    assert any("spelling" in note for note in monitor.notes)
+    assert "Features that are not known of then are not compared: spelling." in monitor.notes
+    monitor = build_monitor(then, [replace(now, features=[])])
+    assert not [one for one in monitor.last.compared if one.kind == "feature"]
+    assert "Features that are not known of now are not compared: spelling." in monitor.notes
+
+
+@pytest.mark.parametrize("lacking", [("then", "now"), ("then",), ("now",)])
+def test_withheld_scores_are_compared_where_both_sides_know_them(lacking):
+    def side(name, seed, share=0.0):
+        scores = administration(name, seed, 300)
+        table = scores.table.assign(withheld=np.arange(len(scores.table)) % 100 < 100 * share)
+        return replace(scores, table=table.drop(columns="advisories") if name in lacking else table)
+
+    def withheld(monitor):
+        return {one.prompt: (one.then, one.now) for one in monitor.last.compared if one.name == "withheld"}
+
+    then, now = side("then", 0, 0.02), side("now", 1, 0.3)
+    monitor = build_monitor(then, [now])
+    assert withheld(monitor) == dict.fromkeys("ab", (pytest.approx(0.02), pytest.approx(0.3)))
+    assert {one.prompt for one in monitor.alarms if one.name == "withheld"} == {"a", "b"}
+    for one, other in ((then, now), (now, then)):
+        unknown = replace(one, table=one.table.drop(columns="withheld"))
+        assert withheld(build_monitor(unknown, [other])) == {}
+        assert withheld(build_monitor(other, [unknown])) == {}
 
 
 def test_a_higher_sd_beside_cross_fitted_scores_is_granted_up_to_a_factor():

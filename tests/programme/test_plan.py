@@ -136,6 +136,21 @@ def test_several_traits_have_one_sample_of_essays(tmp_path):
     assert "b/style" not in essays.ranges
 
 
+def test_a_prompt_of_several_traits_whose_essays_are_all_withheld_is_read(tmp_path):
+    path, _ = write_traits(tmp_path)
+    table = pd.read_csv(path, dtype={"essay_id": str, "withheld": str})
+    withheld = table["prompt_id"] == "b"
+    table.loc[withheld, [name for name in table if name.startswith(("form", "style"))]] = None
+    table.loc[withheld, "withheld"] = "true"
+    table.to_csv(path, index=False)
+    essays = read_scored(path, ColumnNames(), RANGES, [], 0.1)
+    assert essays.traits == {"a": ["form", "style"], "b": ["form", "style"]}
+    assert len(essays.table) == 300
+    drawn = draw_plan(essays, {scale: Assumed(0.8, 0.8) for scale in (*SCALES, "b/style")}, WANTED).essays
+    assert (drawn["prompt_id"] == "b").sum() == 150
+    assert all("withheld" in words for words in drawn.loc[drawn["prompt_id"] == "b", "because"])
+
+
 @pytest.mark.parametrize("neediest", ["form", "style"])
 def test_the_trait_that_needs_most_sets_the_size(tmp_path, neediest):
     essays = several_traits(tmp_path)

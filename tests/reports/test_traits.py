@@ -435,3 +435,23 @@ def test_features_of_essays_stand_under_each_trait(tmp_path):
     features.to_csv(tmp_path / "f.csv", index=False)
     values = read_features(tmp_path / "f.csv", table)
     assert set(values.index) == set(zip(table["prompt_id"], table["essay_id"], strict=True))
+
+
+def test_a_prompt_whose_essays_are_all_withheld_has_rows_of_all_traits(tmp_path):
+    table = wide(predictions())
+    scores = [name for name in table if name.startswith(TRAITS)]
+    withheld = table["prompt_id"] == "1"
+    table = table.assign(withheld=withheld)
+    table.loc[withheld, scores] = None
+    table.to_csv(tmp_path / "p.csv", index=False)
+    human = table[["essay_id", "prompt_id"]].assign(content=3, style=4, overall=5)
+    human.loc[~withheld, "style"] = None
+    human.to_csv(tmp_path / "human.csv", index=False)
+    for references in (None, tmp_path / "human.csv"):
+        read = read_predictions(tmp_path / "p.csv", references=references, ranges={"1": SPAN, "2": SPAN})
+        assert read.withheld["prompt_id"].value_counts().to_dict() == dict.fromkeys(
+            ("1/content", "1/style", "1/overall"), 40
+        )
+        assert set(read.table["prompt_id"]) == {"2/content", "2/overall"}
+        assert any(note.startswith("40 of 80 essays in p.csv have no score") for note in read.notes)
+    assert set(by_scale(build_report(read, resamples=0)).prompts) == {"2/content", "2/overall"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from aes_dynloss.tables.csv_jsonl import swallowed_line
+from aes_dynloss.tables.csv_jsonl import DelimitedRow, swallowed_line
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,5 @@ from aes_dynloss.tables.csv_jsonl import swallowed_line
     ],
 )
 def test_lines_that_begin_as_their_row_does(row, line):
-    assert swallowed_line(row, "text", "\t") == line
+    assert swallowed_line(DelimitedRow(row.items(), "\t"), "text") == line
+    assert swallowed_line(row, "text") is None

@@ -211,6 +211,24 @@ def test_only_wanted_columns_are_read(tmp_path):
     assert set(read(tmp_path / "t.parquet", wanted=["a", "missing"])[0][1]) == {"a", "b", "c"}
 
 
+def test_short_columns_are_read_beside_the_wanted_ones(tmp_path):
+    columns = {
+        "text": ["x" * 9, "y" * 9],
+        "class": pa.array(["1b", None]).dictionary_encode(),
+        "year": [2026, 2027],
+        "late": [True, None],
+        "number": [7.0, None],
+        "points": [0.5, 2.0],
+        "none": pa.nulls(2),
+        "prompt": ["short", "p" * 9],
+        "vector": [[1.0], [2.0]],
+        "picture": [b"a", b"b"],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert list(read(tmp_path / "t.parquet", wanted=["text"], short=8)[0][1]) == [*columns][:5]
+    assert read(tmp_path / "t.parquet", wanted=["text"], short=9)[1][1]["prompt"] == "p" * 9
+
+
 def test_source_names():
     assert [source_name(source) for source in ("-", "a/b.csv", Path("c/"), "owner/name", ".")] == [
         "standard input",

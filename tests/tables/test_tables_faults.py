@@ -13,7 +13,7 @@ from facts import facts
 from table_files import read, write
 
 from aes_dynloss.errors import DataError
-from aes_dynloss.tables.formats import iterate_rows
+from aes_dynloss.tables.formats import column_names, iterate_rows, read_cells
 from aes_dynloss.tables.rows import FaultLog, RowFault
 
 BAD_TABLES = {
@@ -79,6 +79,17 @@ def test_bad_tables_are_refused(tmp_path, case):
     name, content, message = BAD_TABLES[case]
     with pytest.raises(DataError, match=message):
         read(write(tmp_path, name, content))
+
+
+@pytest.mark.parametrize("reader", [read_cells, column_names])
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [("a,b\n1,café\n".encode("cp1252"), "Line 2 of t.csv (byte 9)"), ("a\n1\n".encode("utf-16"), "Line 1 of t.csv")],
+)
+def test_where_no_encoding_can_be_named_none_is_advised(tmp_path, reader, content, place):
+    with pytest.raises(DataError, match=facts(place, "expected utf-8 text", "Save it as UTF-8.")) as caught:
+        reader(write(tmp_path, "t.csv", content))
+    assert "encoding:" not in str(caught.value)
 
 
 def test_byte_and_line_of_a_bad_byte_far_in(tmp_path):

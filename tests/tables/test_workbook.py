@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -95,3 +97,20 @@ def test_without_openpyxl(monkeypatch):
         write_sheet([["id"]], io.BytesIO())
     with pytest.raises(DataError, match=facts("t.xlsx: reading .xlsx needs openpyxl", "save the sheet as csv")):
         list(sheet_rows(Path("t.xlsx"), io.BytesIO()))
+
+
+@pytest.mark.parametrize("claimed", ["A1", "A1:C3", "B2:B2"])
+def test_cells_outside_the_dimension_that_a_sheet_claims_are_read(claimed):
+    """Writers of streams leave it at A1."""
+    book, plain, changed = openpyxl.Workbook(), io.BytesIO(), io.BytesIO()
+    for row in (["id", "text", "score", "group"], ["1", "one", 3, "f"], [], ["2", "two", None, "m"]):
+        book.active.append(row)
+    book.save(plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            dimension = b'<dimension ref="%s"' % claimed.encode()
+            target.writestr(name, re.sub(rb'<dimension ref="[^"]*"', dimension, source.read(name)))
+    assert list(sheet_rows(Path("t.xlsx"), changed)) == [
+        (2, {"id": "1", "text": "one", "score": 3, "group": "f"}),
+        (4, {"id": "2", "text": "two", "score": None, "group": "m"}),
+    ]

@@ -19,7 +19,7 @@ _NAMES = {
     *("user", "writer"),
 }
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-_LONGEST = 64  # characters: longer cells are texts
+LONGEST_NAME = 64  # characters: longer cells are texts
 # Of a column with another name: so many values or more, each on few essays, most essays beside another of the same.
 _FEWEST_VALUES, _MOST_ESSAYS, _LEAST_SHARED = 10, 0.1, 0.5
 _MOST_CORRELATED = 0.5  # of numbers with the essays' length: more is no name
@@ -71,7 +71,7 @@ class UnusedColumns:
             cell: str | None = None
             with suppress(CellError):
                 cell = group_value(row, column)
-            if cell is not None and len(cell) > _LONGEST:
+            if cell is not None and len(cell) > LONGEST_NAME:
                 self.texts.add(column)
                 self.cells.pop(column, None)
             else:

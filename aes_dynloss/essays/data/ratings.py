@@ -42,7 +42,7 @@ def check_rater_names(values: Mapping[str, Sequence[Any]], config: DataConfig, s
         return
     trusted = values.get("trusted", [False] * len(values["rater"]))
     given = zip(values["essay_id"], values["rater"], trusted, strict=True)
-    cheap = [(essay_id, rater) for essay_id, rater, sure in given if not sure]
+    cheap = dict.fromkeys((essay_id, rater) for essay_id, rater, sure in given if not sure)
     nobody = [essay_id for essay_id, rater in cheap if rater is None]
     if nobody:
         raise DataError(

@@ -20,7 +20,7 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.asap import ASAP_ENCODING
 from aes_dynloss.essays.data.data_config import Columns, DataConfig
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
-from aes_dynloss.essays.data.group_columns import UnusedColumns
+from aes_dynloss.essays.data.group_columns import LONGEST_NAME, UnusedColumns
 from aes_dynloss.essays.data.ratings import check_rater_names
 from aes_dynloss.essays.data.scored_rows import Layout, ScoredEssay, feature_value
 from aes_dynloss.essays.data.sources import named_in, open_rows
@@ -34,7 +34,7 @@ from aes_dynloss.tables.cells import (
 )
 from aes_dynloss.tables.columns import ID_COLUMNS, missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting, swallowed_line
-from aes_dynloss.tables.formats import DELIMITERS, is_table, source_name
+from aes_dynloss.tables.formats import is_table, source_name
 from aes_dynloss.tables.frames import is_frame
 from aes_dynloss.tables.rows import FaultHandler, FaultLog, RowFault, refuse
 from aes_dynloss.tables.scale_ids import prompt_and_trait
@@ -82,13 +82,13 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
     seen: dict[str, tuple[int, bytes]] = {}
     begun = False
     original_asap = layout.asap and config.source.lower().endswith(".tsv")
-    delimiter = DELIMITERS.get(Path(config.source).suffix.lower())
     try:
         rows = open_rows(
             config.source,
             encoding=config.encoding or (ASAP_ENCODING if original_asap else "utf-8"),
             quoting=config.quoting or ("none" if original_asap else "minimal"),
             wanted=layout.wanted,
+            short=LONGEST_NAME,
             hub_split=config.hub_split,
             on_fault=faults,
         )
@@ -106,7 +106,7 @@ def gather_essays(config: DataConfig, faults: FaultLog) -> Gathering:
                 else:
                     gathering.essays.extend(layout.parse(row, number))
                     gathering.unused.add(row, used)
-                    if delimiter is not None and swallowed_line(row, text_column, delimiter) is not None:
+                    if swallowed_line(row, text_column) is not None:
                         gathering.swallowing.append(essay_id)
             except CellError as error:
                 faults(RowFault(name, number, str(error), essay_id))

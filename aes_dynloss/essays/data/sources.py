@@ -12,12 +12,15 @@ from aes_dynloss.configfile import user_path
 from aes_dynloss.errors import ConfigError, DataError
 from aes_dynloss.essays.samples import BUNDLED, ESSAYS
 from aes_dynloss.tables.csv_jsonl import Quoting
-from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, existing_path, iterate_rows
+from aes_dynloss.tables.formats import STANDARD_INPUT, SUFFIXES, existing_path, iterate_rows, short_columns
 from aes_dynloss.tables.frames import check_frame, is_frame
 from aes_dynloss.tables.rows import FaultHandler, Row, refuse
 
+# Rows of a hub data set by which columns of long texts are known.
+_SAMPLED = 256
 
-def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str] | None) -> Iterator[Row]:
+
+def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str] | None, short: int) -> Iterator[Row]:
     """Rows of a data set, the first of which is row 1; code that it carries is never run."""
     import datasets
 
@@ -39,7 +42,13 @@ def _hub_rows(dataset_id: str, split: str | None, wanted: Collection[str] | None
         raise DataError(f"{dataset_id} holds no rows.")
     # If a wanted column is missing, all are read, so that the message about it can suggest another.
     if wanted is not None and not set(wanted) - set(dataset.column_names):
-        dataset = dataset.select_columns(list(wanted))
+        kept = [*wanted]
+        if short:
+            arrow = dataset.with_format("arrow")
+            kept += short_columns(
+                dataset.features.arrow_schema, lambda names: arrow.select_columns(names)[:_SAMPLED], short
+            )
+        dataset = dataset.select_columns(list(dict.fromkeys(kept)))
     labels = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
     for number, row in enumerate(dataset, start=1):
         # A label's number is a place in a list, which says nothing here; -1 marks a missing one.
@@ -79,12 +88,14 @@ def open_rows(
     quoting: Quoting,
     wanted: Collection[str] | None,
     hub_split: str | None,
+    short: int = 0,
     on_fault: FaultHandler = refuse,
     content: bytes | None = None,
 ) -> Iterator[Row]:
     """Rows of a local source if there is one, else of a hub data set if the source may be its id.
 
-    With ``content`` the source is the name of a table in memory, see `iterate_rows`, and nothing else.
+    With ``content`` the source is the name of a table in memory, see `iterate_rows`, and nothing else. Of hub data the
+    columns are read that `iterate_rows` reads of parquet.
 
     Raises:
         DataError: The source cannot be read.
@@ -92,14 +103,14 @@ def open_rows(
     """
     if content is not None:
         return iterate_rows(
-            source, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault, content=content
+            source, encoding=encoding, quoting=quoting, wanted=wanted, short=short, on_fault=on_fault, content=content
         )
     path = ESSAYS if source == BUNDLED else user_path(source, "data.source")
     if _names_hub_data(source):
-        return _hub_rows(source, hub_split, wanted)
+        return _hub_rows(source, hub_split, wanted, short)
     if hub_split is not None:
         raise ConfigError(f"data.hub_split names a split of a hub data set, but {source} is local. Remove it.")
-    return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, on_fault=on_fault)
+    return iterate_rows(path, encoding=encoding, quoting=quoting, wanted=wanted, short=short, on_fault=on_fault)
 
 
 def ids_in(path: Path) -> list[str]:

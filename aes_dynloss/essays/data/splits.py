@@ -123,8 +123,9 @@ def _warn_of_untrusted(table: EssayTable, assigned: Sequence[str | None]) -> Non
     """Warn where figures would be told of scores that nobody adjudicated, or a teacher would learn on such."""
     if table.trusted is None:
         return
+    rows = list(zip(table.essay_ids, table.trusted.tolist(), assigned, strict=True))
     for name in ("dev", "test", "teacher_dev"):
-        trusted = [sure for sure, part in zip(table.trusted.tolist(), assigned, strict=True) if part == name]
+        trusted = list({essay: sure for essay, sure, part in rows if part == name}.values())
         if not all(trusted):
             logger.warning(
                 "%d of %d essays of %s are not trusted (data.trusted): what is measured there is agreement with scores "
@@ -451,8 +452,9 @@ def _set_teacher_apart(table: EssayTable, assigned: list[str | None], config: Sp
     shares = {"train": 1 - config.teacher_dev_fraction, "teacher_dev": config.teacher_dev_fraction}
     parts = _assign_fractions(table, train, shares, f"{config.seed}:teacher_dev")
     if train and "teacher_dev" not in parts.values():
+        essays = len({*np.array(table.essay_ids, dtype=object)[train]})
         raise DataError(
-            f"data.split.teacher_dev_fraction {config.teacher_dev_fraction:g} of {len(train)} training essays is none."
+            f"data.split.teacher_dev_fraction {config.teacher_dev_fraction:g} of {essays} training essays is none."
             " Raise it, or set it to 0."
         )
     for row, name in parts.items():

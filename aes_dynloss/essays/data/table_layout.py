@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from aes_dynloss.errors import DataError
 from aes_dynloss.tables.cells import CellError, is_blank, number_cell
-from aes_dynloss.tables.columns import missing_columns
+from aes_dynloss.tables.columns import missing_columns, nearest
 from aes_dynloss.tables.csv_jsonl import Quoting
 from aes_dynloss.tables.formats import iterate_rows, source_name
 from aes_dynloss.tables.scale_ids import scale_id
@@ -64,11 +64,13 @@ class TableLayout:
         data: The section, without keys that have their default.
         said: What each column was taken for, and why, in words.
         slips: Words on the few scores that stand apart from all others of their prompt.
+        unused: Words on ranges of prompts that the table does not have.
     """
 
     data: dict[str, Any]
     said: list[str] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
 
 
 def table_layout(
@@ -79,13 +81,15 @@ def table_layout(
     group: str | None = None,
     *,
     traits: Mapping[str, str] | None = None,
+    prompt: str = ONE_PROMPT,
     encoding: str = "utf-8",
+    quoting: Quoting = "minimal",
 ) -> TableLayout:
     r"""Find out what a table's columns are.
 
     A column is taken by its name, the text also by its length, the score where it is the only other column of numbers,
     the id where it alone has values that all differ and are no decimals. Without a column of ids rows are numbered;
-    without one of prompts there is one prompt, ``all``.
+    without one of prompts there is one prompt.
 
     Args:
         path: Any table that is read, see the README of tables.
@@ -94,7 +98,9 @@ def table_layout(
         subgroups: Columns of groups of writers.
         group: Column of writer, class or school, whose essays are to stay in one part.
         traits: Columns of several traits' scores, by trait; ranges may be by PROMPT/TRAIT.
+        prompt: The one prompt of a table without a column of prompts.
         encoding: Of text files.
+        quoting: Of csv and tsv.
 
     Raises:
         DataError: The table cannot be read, a named column is missing, or what a column is remains open; the message
@@ -113,7 +119,7 @@ def table_layout(
         >>> print(layout.said[0])
         text: column 'full_text', by its name
     """
-    numbers, rows = _rows(path, encoding)
+    numbers, rows = _rows(path, encoding, quoting)
     sample = rows[:_SAMPLE]
     columns = list(rows[0])
     others = {column: naming(role) for role, column in named.items()} | dict.fromkeys(subgroups, "--subgroup")
@@ -138,9 +144,11 @@ def table_layout(
     if "essay_id" not in found:
         taken = [one.column for one in found.values()]
         found |= _id_by_values([column for column in free if column not in taken], rows)
-    scored = _scored(rows, found, traits or {})
-    layout = _layout(path, scored, found, ranges, traits or {}, subgroups, encoding)
+    prompts = _prompts_of(rows, found, prompt)
+    scored = _scored(rows, prompts, found, traits or {})
+    layout = _layout(path, scored, found, ranges, traits or {}, subgroups, prompt, encoding)
     layout.slips.extend(_slips(numbers, scored, ranges))
+    layout.unused.extend(_unused(ranges, {*prompts}, traits or {}, source_name(path)))
     if group is not None:
         layout.data["split"] = {"group": group}
         layout.said.append(f"essays of one {group!r} stay in one part")
@@ -203,9 +211,9 @@ class Found:
     why: str
 
 
-def _rows(path: Path, encoding: str) -> tuple[list[int], list[dict[str, object]]]:
+def _rows(path: Path, encoding: str, quoting: Quoting) -> tuple[list[int], list[dict[str, object]]]:
     """The rows that can be read, with their numbers; the others are told when the table is read in earnest."""
-    numbered = list(iterate_rows(path, encoding=encoding, on_fault=lambda _: None))
+    numbered = list(iterate_rows(path, encoding=encoding, quoting=quoting, on_fault=lambda _: None))
     found = [row for _, row in numbered]
     if not found:
         name = source_name(path)
@@ -309,6 +317,7 @@ def _layout(
     ranges: Mapping[str, ScoreRange],
     traits: Mapping[str, str],
     subgroups: Sequence[str],
+    prompt: str,
     encoding: str,
 ) -> TableLayout:
     said = [f"{_WORDS[role]}: column {found[role].column!r}, {found[role].why}" for role in _WORDS if role in found]
@@ -325,8 +334,8 @@ def _layout(
     if columns:
         data["columns"] = columns
     if "prompt_id" not in found:
-        data["prompt"] = ONE_PROMPT
-        said.append(f"prompt: one for all, called {ONE_PROMPT!r}")
+        data["prompt"] = prompt
+        said.append(f"prompt: one for all, called {prompt!r}")
     if subgroups:
         data["subgroups"] = list(subgroups)
     data["prompts"], points_said = _prompts(path, scored, ranges)
@@ -378,42 +387,59 @@ def _slips(numbers: Sequence[int], scored: Mapping[Scale, Places], ranges: Mappi
             continue
         name = "score" if trait is None else f"score of {trait}"
         apart = _apart(places, few)
-        known = dict(places)
         said += [
-            f"Look at row {numbers[row]}: its {name} {known[row]:g} is {why}. Correct it, or give --range."
-            for row, why in list(apart.items())[:_NAMED]
+            f"Look at row {numbers[row]}: its {name} {value:g} is {why}. Correct it, or give --range."
+            for (row, value), why in list(apart.items())[:_NAMED]
         ]
         if len(apart) > _NAMED:
             said.append(f"Look at {len(apart) - _NAMED} more such scores of prompt {scale_id(prompt, trait)}.")
     return said
 
 
-def _apart(places: Sequence[tuple[int, float]], few: int) -> dict[int, str]:
-    """Rows of the scores that stand apart from all but a few others, and why."""
+def _apart(places: Places, few: int) -> dict[tuple[int, float], str]:
+    """The scores that stand apart from all but a few others, with their rows, and why."""
     ordered = np.sort([value for _, value in places])
     low, high = float(ordered[few]), float(ordered[-few - 1])
     apart = {
-        row: f"far from the others, {low:g} to {high:g}"
+        (row, value): f"far from the others, {low:g} to {high:g}"
         for row, value in places
         if high > low and not 2 * low - high <= value <= 2 * high - low
     }
-    rest = [(row, value) for row, value in places if row not in apart]
+    rest = [place for place in places if place not in apart]
     for step in STEPS:
-        off = [row for row, value in rest if abs(value / step - round(value / step)) > 1e-6]
+        off = [(row, value) for row, value in rest if abs(value / step - round(value / step)) > 1e-6]
         if len(off) <= few:
             return apart | dict.fromkeys(off, f"no multiple of {step:g}, as the others are")
     return apart
 
 
+def _prompts_of(rows: Sequence[Mapping[str, object]], found: Mapping[str, Found], prompt: str) -> list[str]:
+    """The prompt of each row; ``prompt`` of all, where there is no column of prompts."""
+    if "prompt_id" not in found:
+        return [prompt] * len(rows)
+    return [str(row.get(found["prompt_id"].column)) for row in rows]
+
+
+def _unused(
+    ranges: Mapping[str, ScoreRange], prompts: Collection[str], traits: Collection[str], name: str
+) -> list[str]:
+    """Words on ranges of prompts, or of prompts and traits, that the table does not have."""
+    known = {*prompts, *(scale_id(prompt, trait) for prompt in prompts for trait in traits)}
+    return [
+        f"A range is given for prompt {one!r}, of which {name} holds no essay; {nearest(one, known)}"
+        for one in ranges
+        if one not in {*known, ONE_PROMPT}
+    ]
+
+
 def _scored(
-    rows: Sequence[Mapping[str, object]], found: Mapping[str, Found], traits: Mapping[str, str]
+    rows: Sequence[Mapping[str, object]], prompts: Sequence[str], found: Mapping[str, Found], traits: Mapping[str, str]
 ) -> dict[Scale, Places]:
     """Place of the row and score, of all scores that can be read, by prompt and trait."""
     columns: list[tuple[str | None, str]] = [*traits.items()]
     columns += [(None, found[role].column) for role in ("score", "second_score") if role in found]
     scores: dict[Scale, Places] = {}
-    for place, row in enumerate(rows):
-        prompt = str(row.get(found["prompt_id"].column)) if "prompt_id" in found else ONE_PROMPT
+    for place, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         for trait, column in columns:
             try:
                 value = number_cell(row.get(column), column)

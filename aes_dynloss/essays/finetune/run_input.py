@@ -45,7 +45,8 @@ def run_values(
         The values, and what was found out about a table, in words.
 
     Raises:
-        ConfigError: The file is neither, is a configuration though a table is described, or there is no such role.
+        ConfigError: The file is neither, is a configuration though a table is described, or there is no such role, or
+            no such prompt as one that has a range.
         DataError: It cannot be read, or what a column of it is remains open.
     """
     path = Path(source)
@@ -78,6 +79,8 @@ def run_values(
     traits = None if isinstance(score, str) else validate(Columns, {"score": score}, "columns").scores
     named = {role: column for role, column in columns.items() if isinstance(column, str)}
     layout = table_layout(path, named, ranges, subgroups, group, traits=traits, encoding=encoding)
+    if layout.unused:
+        raise ConfigError(f"{layout.unused[0]} Correct --range (in Python: ranges), or leave it out.")
     if kind is not None:
         layout.data["kind"] = kind
     return {"data": layout.data}, layout.said + layout.slips

@@ -95,7 +95,8 @@ def finetune(
         overrides: Values by key that go before the others, such as ``{"training.epochs": 3}``.
         columns: Of essays: columns by role: ``text``, ``essay_id``, ``prompt_id``, ``score`` and ``second_score``.
             Of several traits, ``score`` has a mapping of traits to columns, or a list of columns called as they are.
-        ranges: Of essays: score points by prompt; those of ``all`` are of all prompts. By default those seen.
+        ranges: Of essays: score points by prompt, each of which must have essays; those of ``all`` are of all prompts.
+            By default those seen.
         subgroups: Of essays: columns of groups of writers.
         group: Of essays: column of writer, class or school, whose essays stay in one part.
         encoding: Of a text file, such as ``cp1252``; by default UTF-8.

@@ -104,6 +104,15 @@ def test_hiding_rows(tmp_path):
     assert checked(tmp_path, rows).swallowing == ["e1"]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_rows_behind_a_quote_that_is_not_closed(tmp_path, delimiter):
+    path = tmp_path / "essays.csv"
+    lines = ["essay_id,prompt_id,text,score", '1,p,"My dog is big,1', '2,p,My cat is small",5', "3,p,A bird,3"]
+    path.write_text("\n".join(lines).replace(",", delimiter), encoding="utf-8")
+    report = check_data(DataConfig(source=str(path)), check_splits=False)
+    assert (report.rows, report.swallowing) == (2, ["1"])
+
+
 def test_ranges_that_cannot_be_told(tmp_path):
     report = checked(tmp_path, [{**row, "score": 2.51} for row in essays()], prompts=None)
     assert (report.prompts["1"].range, report.used) == (None, 10)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command_line import command
 from essay_files import config, csv_file, jsonl_file
@@ -73,6 +76,18 @@ def test_a_column_that_leaks(tmp_path, values):
     assert 10 < leak.values <= 40
     assert leak.essays == 3 * leak.values
     assert str(leak).endswith("data.split.group=student, or --group-column student")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hub"])
+def test_a_column_that_leaks_in_formats_of_which_some_columns_are_read(tmp_path, monkeypatch, kind):
+    own = [row | {"task": "Write a letter to the editor. " * 9, "vector": [0.5] * 4, "n": 1.0} for row in rows()]
+    source = tmp_path / "essays.parquet"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(own), source)
+    else:
+        source = "owner/essays"
+        monkeypatch.setattr(datasets, "load_dataset", lambda path, split: datasets.Dataset.from_list(own))
+    assert check_data(config(source, prompts=RANGES), check_splits=False).group_leaks == checked(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ class TestReading:
         with pytest.raises(DataError, match=facts("data.trusted", "Name the right one")):
             read_essays(config(csv_file(tmp_path, table), format="asap", trusted="golden"))
 
+    def test_essays_of_several_traits_are_counted_once(self, tmp_path):
+        columns = {"score": ["form", "style"], "rater": "who"}
+        for who, words in ((["Ann", ""], "1 essays without a rater"), (["Ann", "trusted"], "'trusted' of 1 essays")):
+            source = csv_file(tmp_path, rows(who=who, form=[1, 2], style=[2, 3]))
+            with pytest.raises(DataError, match=words):
+                read_essays(config(source, prompts=RANGES, columns=columns))
+
 
 class TestCheck:
     def test_sound(self, tmp_path):

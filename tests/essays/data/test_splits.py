@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from essay_files import essay_table, essays_by_split
@@ -237,6 +238,23 @@ def test_a_teacher_on_scores_that_are_not_trusted_is_told(caplog):
     assert [record.getMessage().split(" (")[0] for record in caplog.records if "trusted" in record.getMessage()] == [
         "2 of 3 essays of teacher_dev are not trusted"
     ]
+
+
+def two_traits(parts: list[str | None], trusted: list[bool]) -> EssayTable:
+    """Essays with a row for each of two traits."""
+    essays = [(f"e{number}", f"p/{trait}", 1.0) for number in range(len(parts)) for trait in ("form", "style")]
+    columns = {"split": parts, "trusted": trusted}
+    table = essay_table(essays, **{name: [one for one in own for _ in range(2)] for name, own in columns.items()})
+    return replace(table, prompts={scale: Prompt(scale, ScoreRange(0, 6), trait=scale[2:]) for scale in table.prompts})
+
+
+def test_essays_of_several_traits_are_counted_once(caplog):
+    table = two_traits(["train", "train", "dev", "dev", "dev", "test"], [True, False, True, False, False, True])
+    with caplog.at_level(logging.WARNING):
+        split_essays(table, SplitConfig(column="part"))
+    assert "2 of 3 essays of dev are not trusted" in caplog.text
+    with pytest.raises(DataError, match=r"teacher_dev_fraction 0\.01 of 1 training essays is none"):
+        split_essays(table, SplitConfig(column="part", teacher_dev_fraction=0.01))
 
 
 def test_the_part_that_is_set_apart_for_a_teacher_is_trusted():

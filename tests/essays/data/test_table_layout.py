@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,44 @@ def test_slips_are_named_with_their_rows(tmp_path):
     many = strays(tmp_path, [*HALVES * 4, *range(30, 38)])
     assert len(many) == 4
     assert many[-1] == "Look at 5 more such scores of prompt all."
+
+
+def test_slips_among_second_scores_are_told_as_they_are(tmp_path):
+    """The other score of the row is no slip."""
+    path = tmp_path / "essays.csv"
+    for place, both in ((0, (44, 1)), (1, (1, 44))):
+        rows = [f"word {number},{1 + number % 5},{1 + number % 5}\n" for number in range(120)]
+        rows[50 + place] = f"word,{both[0]},{both[1]}\n"
+        path.write_text("text,score,second\n" + "".join(rows), encoding="utf-8")
+        assert table_layout(path, {"second_score": "second"}, {}).slips == [
+            f"Look at row {52 + place}: its score 44 is far from the others, 1 to 5. Correct it, or give --range."
+        ]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "traits", "given", "words"),
+    [
+        (["phones", "river"], None, {"phone": ScoreRange(1, 6)}, ("'phone'", "did you mean 'phones'?")),
+        (None, None, {"phones": ScoreRange(1, 6)}, ("'phones'", "found 'all'")),
+        (["p", "q"], ["form", "style"], {"p/forms": ScoreRange(1, 6)}, ("'p/forms'", "did you mean 'p/form'?")),
+        (["p", "q"], None, {"all": ScoreRange(0, 9), "r": ScoreRange(1, 6)}, ("'r'", "found 'p', 'q'")),
+    ],
+)
+def test_a_range_of_a_prompt_that_is_not_there_is_told(tmp_path, prompts, traits, given, words):
+    columns = {"text": ["x", "y"], "score": [1, 2], "form": [1, 2], "style": [2, 3]}
+    rows = numbered(**columns, **({} if prompts is None else {"prompt_id": prompts}))
+    options = {} if traits is None else {"traits": dict(zip(traits, traits, strict=True))}
+    (told,) = layout_of(tmp_path, rows, ranges=given, named={} if traits else {"score": "score"}, **options).unused
+    assert re.search(facts("A range is given for prompt", "essays.jsonl holds no essay", *words), told)
+
+
+def test_ranges_of_all_prompts_and_traits_are_known(tmp_path):
+    rows = numbered(prompt_id=["p", "q"], text=["x", "y"], form=[1, None], style=[2, 3])
+    spans = {"all": ScoreRange(0, 9), "p": ScoreRange(0, 5), "q/form": ScoreRange(0, 4)}
+    found = layout_of(tmp_path, rows, ranges=spans, traits={"form": "form", "style": "style"})
+    assert (found.data["prompts"]["p"], found.unused) == ({"low": 0, "high": 5}, [])
+    found = layout_of(tmp_path, numbered(text=["x"], score=[1]), ranges={"p": ScoreRange(0, 5)}, prompt="p")
+    assert (found.data["prompt"], found.data["prompts"], found.unused) == ("p", {"p": {"low": 0, "high": 5}}, [])
 
 
 class TestUnscored:
