@@ -407,9 +407,8 @@ def _mean_errors(rated: _Labels) -> tuple[Array, Array]:
     cell, error, rater = rated.cell[known], rated.error[known], rated.rater[known]
     size = len(rated.names)
     counts = np.bincount(cell)
-    squares = np.bincount(rater, weights=_deviations(error, cell) ** 2, minlength=size)
-    dof = np.bincount(rater, minlength=size) - (_table(rated, counts, known) > 0).sum(1)
-    squares, dof = squares / rated.repeats, dof / rated.repeats
+    squares = np.bincount(rater, weights=_deviations(error, cell) ** 2, minlength=size) / rated.repeats
+    dof = (np.bincount(rater, minlength=size) - (_table(rated, counts, known) > 0).sum(1)) / rated.repeats
     # With the variance between raters among it, which counts where nearly all raters have one label.
     whole = float(np.square(_deviations(error, rated.prompt[known])).sum()) / max(len(error), 1)
     pooled = (squares.sum() + PRIOR_LABELS * whole) / (dof.sum() + PRIOR_LABELS)

@@ -319,10 +319,8 @@ def _essays(scores: pd.DataFrame | None, machine: PredictionTable) -> set[tuple[
     """The essays of some scores, by prompt and id, each once whatever it is scored on."""
     if scores is None:
         return set()
-    prompts = scores["prompt_id"]
-    if TRAIT_COLUMN in machine.table:
-        prompts = [prompt_and_trait(scale)[0] for scale in prompts]
-    return set(zip(prompts, scores["essay_id"], strict=True))
+    keys = set(zip(scores["prompt_id"], scores["essay_id"], strict=True))
+    return {(prompt_and_trait(scale)[0], essay) for scale, essay in keys} if TRAIT_COLUMN in machine.table else keys
 
 
 def adjudication_words(review: Adjudication) -> str:

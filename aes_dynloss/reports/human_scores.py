@@ -235,7 +235,7 @@ def with_references(
         return table[~unknown], others, []
     ids = table[[role for role in ID_COLUMNS if role in table]]
     alone, essays = (rows.drop_duplicates() for rows in (ids[unknown], ids))
-    lack = "lack a human score" if TRAIT_COLUMN in table else "have no human score"
+    lack = f"have no human score{' of some trait' if TRAIT_COLUMN in table else ''}"
     note = (
         f"{len(alone)} of {len(essays)} essays in {source} {lack} in {references}: "
         f"{_named(pd.MultiIndex.from_arrays([alone['essay_id'].astype(str)]))}. The figures are those of the others."

@@ -60,8 +60,9 @@ def measure_raters(
     compared = OTHERS if twice >= LEAST_RATED_TWICE else MACHINE
     others = others if compared == OTHERS else np.full(len(others), np.nan)
     reference = others if compared == OTHERS else rows["raw"]
-    columns = (rows[name] for name in ("rater", "scale", "rating"))
-    effects = rater_effects(*columns, reference, confidence, found.effects, rows["essay"])
+    effects = rater_effects(
+        rows["rater"], rows["scale"], rows["rating"], reference, confidence, found.effects, rows["essay"]
+    )
     once = _row_an_essay(rows, found.residuals)
     drifts = rater_drifts(once["rater"], once["residual"], once["day"], confidence)
     raters = [_with_drift(rater_entry(one), drifts.get(one.rater)) for one in effects.raters]
@@ -181,11 +182,11 @@ def _machine(
     known = np.isfinite(others[first])
     r = None
     if known.any():
-        columns = (scored[name][known] for name in ("scale", "raw"))
-        r = pooled_correlation(*columns, others[first][known], confidence, scored["essay"][known])
-    by_scale = pd.Series(standard).groupby(scored["scale"].to_numpy())
-    dof = int((by_scale.count() - 1).clip(lower=0).sum())
-    variance = float(np.nansum((standard - by_scale.transform("mean")) ** 2)) / max(dof, 1)
+        told = scored[known]
+        r = pooled_correlation(told["scale"], told["raw"], others[first][known], confidence, told["essay"])
+    own = pd.Series(standard).groupby(scored["scale"].to_numpy())
+    dof = int((own.count() - 1).clip(lower=0).sum())
+    variance = float(np.nansum((standard - own.transform("mean")) ** 2)) / max(dof, 1)
     return RaterEntry(
         rater=MACHINE,
         n=scored["essay"].nunique(),

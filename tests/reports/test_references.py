@@ -126,5 +126,6 @@ def test_an_essay_without_a_human_score_on_several_traits_is_one(joined):
     predictions = "essay_id,form,form_raw,style,style_raw\na,3,3.1,2,2.2\nb,4,3.9,3,3.3\nc,1,1.2,2,1.8\n"
     found = joined(predictions, "essay_id,form,style\na,3,2\nb,,\nc,1,2\n", ranges={"all": ScoreRange(1, 6)})
     assert found.notes[0] == (
-        "1 of 3 essays in p.csv lack a human score in r.csv: essay 'b'. The figures are those of the others."
+        "1 of 3 essays in p.csv have no human score of some trait in r.csv: essay 'b'. The figures are those of the "
+        "others."
     )
