@@ -66,7 +66,8 @@ class CsvCells:
         try:
             text = content.removeprefix(mark).decode(encoding)
         except UnicodeDecodeError as error:
-            raise DataError(f"{path.name}: {describe_byte(error, encoding, at_start=error.start == 0)}") from None
+            found, advice = describe_byte(error, encoding, at_start=error.start == 0)
+            raise DataError(f"{path.name}: {found}. {advice}") from None
         return cls.parse(text, path.name, encoding, mark)
 
     @classmethod

@@ -43,7 +43,7 @@ def test_a_byte_order_mark_and_another_encoding_stay(tmp_path):
         cells = CsvCells.read(tmp_path / "t.csv", encoding)
         assert cells.row(0) == ["id", "g"]
         assert cells.filled({(1, 1): "5"}) == content[:-1] + b"5\n"
-    with pytest.raises(DataError, match=r"t\.csv: expected utf-8"):
+    with pytest.raises(DataError, match=r"^t\.csv: expected utf-8 .*\. If it was"):
         CsvCells.read(tmp_path / "t.csv")
 
 
