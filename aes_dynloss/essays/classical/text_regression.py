@@ -219,12 +219,18 @@ class TextRegression:
     def of_numbers(self, numbers: Array) -> Array:
         """What the numbers say, (N,), to which the n-grams add theirs.
 
+        Each essay by itself: the order of sums in a matrix product, and so the last digit, hangs on the number of rows.
+
         Args:
             numbers: What was counted in each essay, (N, D).
         """
         points = self.numbers.points(numbers)
-        likeness = points if self.scale is None else radial_kernel(points, self.support, self.scale)
-        raw: Array = likeness @ self.coefficients + self.intercept
+        if self.scale is None:
+            likeness = points
+        else:
+            each = [radial_kernel(point[None], self.support, self.scale)[0] for point in points]
+            likeness = np.array(each).reshape(len(points), len(self.support))
+        raw: Array = (likeness * self.coefficients).sum(axis=1) + self.intercept
         return raw
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
