@@ -158,7 +158,7 @@ class TestPooledIntervals:
             self.RANGES, ["1"] * 40 + ["2"] * 400, [*raw + 1, *np.repeat(raw, 10)], [1] * 40 + [0] * 400
         )
         for share in (0.25, 0.5, 0.9):
-            assert many.prompts["new"].half_width(share) == pytest.approx(few.prompts["new"].half_width(share), abs=0.1)
+            assert many.prompts["new"].half_width(share) == pytest.approx(few.prompts["new"].half_width(share))
 
     @pytest.mark.parametrize("small", [1, 5])
     def test_a_prompt_of_few_essays_leaves_the_others_their_quantiles(self, small):
