@@ -29,7 +29,7 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale, measure_scales
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.teaching.policies import LossConfig, LossPolicy, StudentState
 from aes_dynloss.training.accelerator import build_accelerator
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.config import Precision, TrainingConfig
 from aes_dynloss.training.loop import RunContext, TeacherUpdate, fit
 
 RATE = 3e-5
@@ -55,7 +55,7 @@ class Setting:
     folds: Path
     batch: int
     steps: int
-    precision: str
+    precision: Precision
     device: str
 
 
@@ -188,10 +188,15 @@ class ToLast(TeacherUpdate):
 def train_ours(setting: Setting, material: Material, rows: NDArray[np.int64], **training: Any) -> Segment:  # noqa: ANN401
     """A segment by this package's loop, its settings those of a new configuration."""
     segment = material.segment(rows)
-    values = {"epochs": 1, "batch_size": setting.batch, "precision": setting.precision, "learning_rate": RATE}
+    values: dict[str, object] = {
+        "epochs": 1,
+        "batch_size": setting.batch,
+        "precision": setting.precision,
+        "learning_rate": RATE,
+    }
     values |= {"device": "cpu" if setting.device == "cpu" else "auto", "log_every": setting.steps, "seed": SEED}
     config = TrainingConfig.model_validate(values | training)
-    accelerator = build_accelerator(config)
+    accelerator = build_accelerator(config, precision=setting.precision)  # bf16 on any processor: Trainer asks nothing
     model = ScoringModel(load_encoder(setting.encoder), ModelConfig(), material.scales)
     segment.watch(model.encoder)
     loss, policy = LossConfig().build()
