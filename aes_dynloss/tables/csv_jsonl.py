@@ -258,7 +258,10 @@ def _describe_quotes(name: str, number: int, begin: int, problem: str) -> str:
         fault = "a quoted value ends and text follows it; a quote inside a quoted value must be doubled."
     else:
         fault = f"{problem}."
-    advice = "Mend the quotes there or, if quotes are plain characters in this file, set quoting: none."
+    advice = (
+        "Mend the quotes there. If quotes are plain characters in this file, set quoting: none or, where a command has "
+        "no such option, save it with its values in quotes, or as jsonl."
+    )
     return f"Row {number} of {name} (from line {begin}): {fault} {advice}"
 
 
