@@ -60,14 +60,14 @@ def _left_in_control_groups() -> list[int]:
         return []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        version = 1 if "memory" in controllers.split(",") else 2
-        if version == 1 or not controllers:
-            root = _GROUPS / "memory" if version == 1 else _GROUPS
-            own = root / path.lstrip("/")
-            # Inside a container the path may be that of the machine, and the container's own group is the root.
-            found += [
-                _left(folder, *_GROUP_FILES[version]) for folder in (own, *own.parents) if folder.is_relative_to(root)
-            ]
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version = 1 if controllers else 2
+        root = _GROUPS / "memory" if version == 1 else _GROUPS
+        own = root / path.lstrip("/")
+        # Inside a container the path may be that of the machine, and the container's own group is the root.
+        groups = [folder for folder in (own, *own.parents) if folder.is_relative_to(root)]
+        found += [_left(group, *_GROUP_FILES[version]) for group in groups]
     return [left for left in found if left is not None]
 
 
