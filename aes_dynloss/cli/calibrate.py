@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from aes_dynloss.cli.options import EXISTING, FILE
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aes_dynloss.essays.model.prompt_scales import Rule
     from aes_dynloss.reports.model import Report
 
 
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 )
 def calibrate(
     run: Path,
-    rule: Any,  # noqa: ANN401 - a choice, checked by click
+    rule: Rule | None,
     on: Path | None,
     scales: tuple[str, ...],
     form: Path | None,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from aes_dynloss.cli.options import FILE, MODEL
 from aes_dynloss.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aes_dynloss.essays.model.prompt_scales import Rule
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,8 @@ logger = logging.getLogger(__name__)
 def ensemble(
     runs: tuple[Path, ...],
     output_dir: Path,
-    weights: Any,  # noqa: ANN401 - a choice, checked by click
-    postprocessing: Any,  # noqa: ANN401 - a choice, checked by click
+    weights: Literal["equal", "nnls"],
+    postprocessing: Rule,
     force: bool,
 ) -> None:
     """Make one model of the models of several RUNs, such as seeds or folds: it scores by the mean of their raw scores.

@@ -24,6 +24,7 @@ from aes_dynloss.cli.options import (
 from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aes_dynloss.measures.resolution import Rule
     from aes_dynloss.reports.features import FeatureTable
     from aes_dynloss.reports.model import Report
     from aes_dynloss.reports.predictions import PredictionTable
@@ -119,7 +120,7 @@ def evaluate(
     robustness: Path | None,
     features: Path | None,
     adjudicated: tuple[Path, ...],
-    rule: Any,  # noqa: ANN401 - a choice, checked by click
+    rule: Rule,
     audit: Path | None,
     output_dir: Path | None,
     export: tuple[str, Path] | None,

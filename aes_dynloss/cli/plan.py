@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +22,7 @@ from aes_dynloss.errors import ConfigError
 
 if TYPE_CHECKING:
     from aes_dynloss.programme.plan import Plan
-    from aes_dynloss.programme.sheets import Markers
+    from aes_dynloss.programme.sheets import Form, Markers
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def plan(
     markers: int | None,
     names: tuple[str, ...],
     blind_share: float | None,
-    form: Any,  # noqa: ANN401 - a choice, checked by click
+    form: Form,
     prompts: Path | None,
     spans: tuple[str, ...],
     mapped: tuple[str, ...],
@@ -129,7 +129,7 @@ def plan(
     logger.info("%d essays are to be read by %s: %s.", len(drawn.essays), listed, output_dir / "sheets")
 
 
-def _markers(count: int | None, names: Sequence[str], blind_share: float | None, form: Any) -> Markers:  # noqa: ANN401
+def _markers(count: int | None, names: Sequence[str], blind_share: float | None, form: Form) -> Markers:
     """Who reads."""
     from aes_dynloss.programme.sheets import Markers
 

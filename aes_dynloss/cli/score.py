@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from aes_dynloss.measures.scales import ConversionTable
     from aes_dynloss.tables.provenance import Provenance
     from aes_dynloss.tables.score_range import ScoreRange
+    from aes_dynloss.training.config import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def _score_tables(
     adapted: Path | None,
     audit: Path | None,
     mark_first: tuple[int, Path] | None,
-    precision: Any,  # noqa: ANN401 - a choice, checked by click
+    precision: Precision,
     force_precision: bool,
     resume: bool,
     force: bool,
