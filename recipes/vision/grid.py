@@ -5,7 +5,7 @@
 Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
 given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
 mean and sd over seeds of a measure on test, and the difference from the first arm, or from that which an arm names as
-`beside`, with its standard error.
+`beside`, with its standard error. A grid that is measured on dev goes on where a training runs away; its row says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -24,16 +24,19 @@ from typing import Any, Literal
 from pydantic import Field
 from vision_run import CONFIG_NAMES, REPORT, VisionConfig, run
 
-from aes_dynloss import ConfigError
+from aes_dynloss import ConfigError, TrainingError
 from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.cli.recipe_command import grid_command
 from aes_dynloss.configfile import ConfigModel, apply_overrides, read_mapping, validate
 from aes_dynloss.teaching.teachers.config import TeachingConfig
 from aes_dynloss.training.episodes import TEACHING_LOG, episode_figures
 from aes_dynloss.training.grid import Cell, grid_precision
-from aes_dynloss.training.run_folder import MANIFEST, METRICS, TEACHER
+from aes_dynloss.training.run_folder import MANIFEST, METRICS, TEACHER, write_json
+
+logger = logging.getLogger("aes_dynloss.vision")
 
 HERE = Path(__file__).parent
+RAN_AWAY = "ran_away.json"  # instead of its report, of a run whose training did not stay finite
 
 
 class Arm(ConfigModel):
@@ -70,6 +73,8 @@ class VisionCell(Cell):
         arm: Its arm.
         grid: The grid.
         force_precision: Whether it may be run in bf16 where the processor has that in software alone.
+        may_run_away: Whether the grid goes on where its training runs away: its folder then says so, and it is complete
+            without a report, as are those that need it.
     """
 
     LAST_FILE = REPORT
@@ -78,18 +83,42 @@ class VisionCell(Cell):
     arm: str
     grid: GridConfig
     force_precision: bool = False
+    may_run_away: bool = False
 
     def run(self, *, resume: bool) -> None:
         """Train and test; what is to be compared must be known to be there after the first run, not after the last."""
         build = importlib.import_module(self.grid.task).build
         precision = grid_precision(self.root, self.config.training, force=self.force_precision)
-        run(build, self.config, self.work, precision, resume=resume)
+        try:
+            run(build, self.config, self.work, precision, resume=resume)
+        except TrainingError as error:
+            if not self.may_run_away:
+                raise
+            logger.warning("%s ran away: %s", self.name, error)
+            write_json(self.folder / RAN_AWAY, {"error": str(error)})
         self.check()
+
+    @property
+    def ran_away(self) -> list[Path]:
+        """Names of those whose training ran away, of itself and the cells that it needs."""
+        names = [self.name, *self.needs.values()] if self.may_run_away else []
+        return [name for name in names if (self.root / name / RAN_AWAY).exists()]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its run is done, or training ran away."""
+        return super().is_complete or bool(self.ran_away)
+
+    @property
+    def missing_needs(self) -> list[Path]:
+        """Names of the cells that it waits for."""
+        return [name for name in super().missing_needs if name not in self.ran_away]
 
     def check(self) -> None:
         """Refuse also a complete run that does not measure what is to be compared."""
         super().check()
-        known = read_mapping(self.folder / REPORT)[self.grid.measured_on] if self.is_complete else None
+        report = self.folder / REPORT
+        known = read_mapping(report)[self.grid.measured_on] if report.exists() else None
         if known is not None and self.grid.measure not in known:
             raise ConfigError(
                 f"measure: on {self.grid.measured_on} these runs measure {', '.join(known)}, and not "
@@ -123,7 +152,8 @@ def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
                 needs["teacher.from"] = teacher.name
                 overrides.append("teacher=" + json.dumps({"from": str(teacher.folder / TEACHER)}))
             config = validate(config_class, apply_overrides(base, overrides), f"{name}, seed {seed}")
-            of_seed[name] = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid)
+            cell = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid)
+            of_seed[name] = replace(cell, may_run_away=grid.measured_on == "dev")
         cells += of_seed.values()
     return cells
 
@@ -143,17 +173,23 @@ def _teacher_of(arm: str, other: str, earlier: Mapping[str, VisionCell]) -> Visi
 
 
 def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
-    """The figures of a complete grid, without a path of this machine."""
+    """The figures of a complete grid, without a path of this machine; of an arm that ran away, in which runs it did."""
     runs = {arm: [cell for cell in cells if cell.arm == arm] for arm in grid.arms}
-    reports = {arm: [read_mapping(cell.folder / REPORT) for cell in seeds] for arm, seeds in runs.items()}
+    lost = {arm: [str(name) for cell in seeds for name in cell.ran_away] for arm, seeds in runs.items()}
+    reports = {
+        arm: [read_mapping(cell.folder / REPORT) for cell in seeds] for arm, seeds in runs.items() if not lost[arm]
+    }
     part, arms = grid.measured_on, dict[str, Any]()
     figures = {arm: [report[part][grid.measure] for report in seeds] for arm, seeds in reports.items()}
     for arm, settings in grid.arms.items():
+        arms[arm] = {"sets": settings.sets, "teacher_of": settings.teacher_of}
+        if lost[arm]:
+            arms[arm]["ran_away"] = lost[arm]
+            continue
         control = compared_with(grid, arm)
+        control = control if control in figures else None
         differences = zip(figures[arm], figures[control or arm], strict=True)
-        arms[arm] = {
-            "sets": settings.sets,
-            "teacher_of": settings.teacher_of,
+        arms[arm] |= {
             **{name: [report[name] for report in reports[arm]] for name in dict.fromkeys(("dev", part))},
             "seconds": [report["seconds"] for report in reports[arm]],
             "teaching": [teaching(cell.folder) for cell in runs[arm]],
@@ -210,6 +246,10 @@ def table(figures: Mapping[str, Any]) -> str:
         "|---|---:|---:|---:|",
     ]
     for arm, values in figures["arms"].items():
+        if "ran_away" in values:
+            own = any(name.startswith(f"{arm}/") for name in values["ran_away"])
+            lines.append(f"| {arm} | {'ran away' if own else 'its teacher ran away'} |  |  |")
+            continue
         beside = values["beside_control"]
         difference = with_spread(beside, "se", "+") if beside else ""
         if (other := values.get("beside")) not in {None, next(iter(figures["arms"]))}:

@@ -7,6 +7,7 @@ A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of
 rates with seed 0, and at the next one as long as the lowest or the highest is the best; dev chooses one, and the seeds
 are made five. A rate at which the training runs away counts as the worst. Of L2T-DLF the teacher (_taught) learns at
 half the rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
+Where a training runs away at the rate that was chosen, all else is run before the command fails and names those runs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import argparse
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from grid import HERE, Arm, GridConfig, VisionCell, cells_of, results
+from grid import HERE, RAN_AWAY, Arm, GridConfig, VisionCell, cells_of, results
 from label_noise import NOISE
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -47,22 +48,8 @@ GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FIRST_TRIED = RATES[2:6]
 TUNED_ON = 1  # seeds, from 0 on
-RAN_AWAY = "ran_away.json"  # of a run at a rate at which training does not stay finite, instead of its report
 CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
 MATRIX = "l2t_dlf_forward_taught"
-
-
-@dataclass(frozen=True)
-class Candidate(VisionCell):
-    """A run at one of the rates that are tried; where training runs away, its folder says so."""
-
-    def run(self, *, resume: bool) -> None:
-        """Train and test."""
-        try:
-            super().run(resume=resume)
-        except TrainingError as error:
-            logger.warning("%s counts as the worst rate of its arm: %s", self.name, error)
-            write_json(self.folder / RAN_AWAY, {"error": str(error)})
 
 
 def grid_of(name: str, arms: Mapping[str, Arm], **changes: object) -> GridConfig:
@@ -112,11 +99,13 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
-    """Dev by rate, of the rates at which an arm was run; minus infinity where its training ran away."""
+    """Dev by rate, of the rates at which an arm was run; minus infinity where it, or its teacher, ran away."""
     known: dict[float, float] = {}
+    teacher = whole.arms[arm].teacher_of
     for rate in RATES:
         folder = root / f"{arm}-{rate:g}"
-        if any((folder / f"seed_{seed}" / RAN_AWAY).exists() for seed in range(TUNED_ON)):
+        needed = [folder, *([] if teacher is None else [root / teacher])]
+        if any((one / f"seed_{seed}" / RAN_AWAY).exists() for one in needed for seed in range(TUNED_ON)):
             known[rate] = -math.inf
         elif seeds := reports(folder, TUNED_ON):
             known[rate] = fmean(one["dev"][whole.measure] for one in seeds)
@@ -126,8 +115,8 @@ def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
 def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
     """The arms of which no rate is left to try, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
 
-    An arm whose training ran away at every rate is not among them. What teaches is not tuned: its students learn at
-    half the rate that cross-entropy chose.
+    An arm whose training, or whose teacher's, ran away at every rate is not among them. What teaches is not tuned: its
+    students learn at half the rate that cross-entropy chose.
     """
     best: dict[str, float] = {}
     for arm in whole.arms:
@@ -151,28 +140,55 @@ def run(name: str, root: Path) -> None:
         root: Folder of the grid's runs.
 
     Raises:
-        TrainingError: The control's training ran away at every rate, or that of an arm at its own.
+        TrainingError: The control's training ran away at every rate; or all is done, but for runs of arms at their own
+            rates whose training ran away, and for those that need them.
     """
     whole = validate(GridConfig, read_mapping(GRID), GRID.name)
-
-    def run_arms(arms: Mapping[str, Arm], seeds: int) -> None:
-        cells = cells_of(grid_of(name, arms, seeds=seeds), root.resolve())
-        if seeds == TUNED_ON:
-            cells = [cell if cell.arm.endswith(TEACHES) else Candidate(**vars(cell)) for cell in cells]
-        for cell in cells:
-            cell.check()
-        run_in_turn(cells)
-
     for arm, settings in whole.arms.items():
         if not arm.endswith(TEACHES):
             teacher = settings.teacher_of
             taught = {} if teacher is None else {teacher: tuned(root, whole)[teacher]}
             while rates := to_try(tried(root, whole, arm)):
-                run_arms(taught | candidates([arm], whole.arms, rates), TUNED_ON)
+                _run_arms(name, root, taught | candidates([arm], whole.arms, rates), TUNED_ON)
             if arm == CONTROL and max(tried(root, whole, arm).values()) == -math.inf:
                 raise TrainingError(f"{name}: the training of {arm} ran away at every rate, and all arms need its own.")
     for seeds in range(TUNED_ON, whole.seeds + 1):  # so that what is there can be compared whenever it is stopped
-        run_arms(tuned(root, whole), seeds)
+        cells = _run_arms(name, root, tuned(root, whole), seeds)
+    if lost := [str(cell.name) for cell in cells if cell.name in cell.ran_away]:
+        raise TrainingError(
+            f"{name}: training ran away in {', '.join(lost)}, see {RAN_AWAY} there; all else is done. `collect` leaves "
+            "out arms that lack a seed. Remove such a folder, and it is run again."
+        )
+
+
+def _run_arms(name: str, root: Path, arms: Mapping[str, Arm], seeds: int) -> list[VisionCell]:
+    """The runs of some arms, which are complete, or ran away, or need one that did."""
+    cells = [replace(cell, may_run_away=True) for cell in cells_of(grid_of(name, arms, seeds=seeds), root.resolve())]
+    for cell in cells:
+        cell.check()
+    run_in_turn(cells)
+    return cells
+
+
+def run_all(names: Sequence[str], root: Path) -> None:
+    """Run several grids in turn.
+
+    Args:
+        names: STUDENT_LABELS of each.
+        root: Folder of all grids' runs.
+
+    Raises:
+        TrainingError: All are run, but in some training ran away, see :func:`run`.
+    """
+    faults = []
+    for name in names:
+        try:
+            run(name, root / name)
+        except TrainingError as error:
+            logger.warning("%s", error)
+            faults.append(str(error))
+    if faults:
+        raise TrainingError("\n".join(faults))
 
 
 def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
@@ -345,8 +361,7 @@ def main() -> None:
         if options.command == "collect":
             collect(options.output_dir, options.seeds, options.grids or GRIDS)
         else:
-            for name in options.grids or GRIDS:
-                run(name, options.output_dir / name)
+            run_all(options.grids or GRIDS, options.output_dir)
     except AesDynlossError as error:
         parser.exit(2, f"{error}\n")
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -107,6 +108,40 @@ def test_on_dev_nothing_of_test_is_told(tmp_path):
     assert "test" not in arm
     report = read_mapping(tmp_path / "runs/cross_entropy/seed_0/report.json")
     assert arm["accuracy"]["mean"] == report["dev"]["accuracy"]
+
+
+def test_on_dev_a_rate_at_which_training_runs_away_is_the_worst(tmp_path, grid_module, monkeypatch):
+    """The grid goes on without it and what it would teach, and does not try it again; on test it ends."""
+    from aes_dynloss import TrainingError
+
+    begun = []
+
+    def train(build, config, folder, *given, **how):
+        begun.append(folder.parent.name)
+        if folder.parent.name.startswith("wild"):
+            folder.mkdir(parents=True)
+            raise TrainingError("After step 3 the loss is nan.")
+        return real(build, config, folder, *given, **how)
+
+    real = grid_module.run
+    monkeypatch.setattr(grid_module, "run", train)
+    arms = {"plain": {}, "wild_taught": {"sets": [TEACHER]}, "of_wild": {"teacher_of": "wild_taught"}, "wild": {}}
+    path = write_grid(tmp_path, arms=arms | {"beside_wild": {"beside": "wild"}}, seeds=1, measured_on="dev")
+    words = [str(path), "-o", str(tmp_path / "runs")]
+    for _ in range(2):
+        assert grid_module.run_command(grid_module.main, "grid.py", words) == 0
+        assert begun == ["plain", "wild_taught", "wild", "beside_wild"]
+    found = read_mapping(tmp_path / "runs" / "results.json")
+    assert {arm: own.get("ran_away") for arm, own in found["arms"].items()} == {
+        "plain": None, "wild_taught": ["wild_taught/seed_0"], "of_wild": ["wild_taught/seed_0"],
+        "wild": ["wild/seed_0"], "beside_wild": None,
+    }  # fmt: skip
+    lines = grid_module.table(found).splitlines()
+    assert "| of_wild | its teacher ran away |  |  |" in lines
+    assert "| wild | ran away |  |  |" in lines
+    assert lines[-1].split(" | ")[2] == ""
+    path = write_grid(tmp_path, arms={"wild": {}}, seeds=1)
+    assert grid_module.run_command(grid_module.main, "grid.py", [str(path), "-o", str(tmp_path / "other")]) == 2
 
 
 @contextmanager
@@ -274,7 +309,8 @@ def test_misread_cifar10_is_run_at_the_rates_that_dev_chose(grid_module):
         arm, _, rate = name.rpartition("_")
         if rate != "taught":
             assert rate_of(values["sets"], usual) == float(rate)
-            tried.setdefault(arm, {})[float(rate)] = values["accuracy"]["mean"]
+            known = -inf if "ran_away" in values else values["accuracy"]["mean"]
+            tried.setdefault(arm, {})[float(rate)] = known
     arms = read_mapping(VISION / "grids/cifar10_misread.yaml")["arms"]
     assert {arm: rate_of(own.get("sets", []), usual) for arm, own in arms.items() if not arm.endswith("_taught")} == {
         arm: min(rates, key=lambda rate, rates=rates: (-rates[rate], rate)) for arm, rates in tried.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,9 +149,11 @@ def trained(mnist: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         arm, rate = folder.parent.name.partition("-")[0], config.training.learning_rate
         found.runs.append(f"{folder.parent.name}/{folder.name}")
         folder.mkdir(parents=True)
-        if rate >= found.limits.get(arm, 10):
+        (folder / "manifest.json").write_text("{}")
+        (folder / "metrics.jsonl").write_text("")
+        if rate >= min(found.limits.get(arm, 10), found.limits.get(f"{arm}/{folder.name}", 10)):
             raise mnist.TrainingError("After step 3 the loss is nan.")
-        report = {"dev": {"accuracy": 0.5 + rate}, "test": {"accuracy": 0.8}}
+        report = {"dev": {"accuracy": 0.5 + rate}, "test": {"accuracy": 0.8}, "seconds": 1.0}
         (folder / "report.json").write_text(json.dumps(report))
 
     monkeypatch.setattr(grid, "run", train)
@@ -170,11 +171,9 @@ def test_a_rate_at_which_training_runs_away_is_the_worst(
         "cross_entropy-3", *chosen, "l2t_dlf_classes_taught", "l2t_dlf_classes-3",
     ]  # fmt: skip
     assert all((tmp_path / "runs" / arm / "seed_1" / "report.json").exists() for arm in chosen)
-    lines = [line for line in caplog.messages if "worst" in line]
+    lines = [line for line in caplog.messages if "ran away" in line]
     tried = [rate for rate in mnist.RATES if limit <= rate <= 0.3]
-    assert sorted(lines) == [
-        f"glc-{rate:g}/seed_0 counts as the worst rate of its arm: After step 3 the loss is nan." for rate in tried
-    ]
+    assert sorted(lines) == [f"glc-{rate:g}/seed_0 ran away: After step 3 the loss is nan." for rate in tried]
     done = len(trained.runs)
     mnist.run("mlp_zero40", tmp_path / "runs")
     assert len(trained.runs) == done == len(set(trained.runs))
@@ -186,12 +185,38 @@ def test_without_a_rate_for_the_control_a_grid_ends(tmp_path: Path, mnist: Any, 
         mnist.run("mlp_zero40", tmp_path / "runs")
 
 
-def test_at_the_rate_that_was_chosen_no_seed_may_run_away(tmp_path: Path, mnist: Any, trained: Any) -> None:
-    mnist.run("mlp_zero40", tmp_path / "runs")
-    shutil.rmtree(tmp_path / "runs" / "glc-3" / "seed_1")
-    trained.limits["glc"] = 3.0
-    with pytest.raises(mnist.TrainingError, match="glc-3/seed_1: After step 3 the loss is nan"):
-        mnist.run("mlp_zero40", tmp_path / "runs")
+TEACHER = "l2t_dlf_classes_taught"
+
+
+@pytest.mark.parametrize(
+    ("away", "lost", "others"),
+    [
+        ("glc/seed_1", ["glc-3/seed_1"], {"cross_entropy", TEACHER, "l2t_dlf_classes"}),
+        (f"{TEACHER}/seed_1", [f"{TEACHER}/seed_1"], {"cross_entropy", "glc"}),
+        (TEACHER, [f"{TEACHER}/seed_0", f"{TEACHER}/seed_1"], {"cross_entropy", "glc"}),
+    ],
+)
+def test_at_the_rate_that_was_chosen_no_seed_may_run_away(
+    tmp_path: Path, mnist: Any, trained: Any, away: str, lost: list[str], others: set[str]
+) -> None:
+    """The command fails when all else is done, students of that teacher apart, and no such run is run again."""
+    root = tmp_path / "runs" / "mlp_zero40"
+    trained.limits[away] = 0.0
+    for _ in range(2):
+        with pytest.raises(mnist.TrainingError, match=f"mlp_zero40: training ran away in {', '.join(lost)}, see"):
+            mnist.run("mlp_zero40", root)
+        assert len(trained.runs) == len(set(trained.runs))
+    assert {str(path.parent.relative_to(root)) for path in root.rglob("ran_away.json")} == set(lost)
+    assert set(mnist.collected("mlp_zero40", root, 2)["arms"]) == others
+
+
+def test_a_run_that_ran_away_ends_no_other_grid(tmp_path: Path, mnist: Any, trained: Any) -> None:
+    trained.limits["glc/seed_1"] = 0.0
+    with pytest.raises(mnist.TrainingError, match=r"mlp_zero40: .* glc-3/seed_1(.|\n)*mlp_clean: .* glc-3/seed_1"):
+        mnist.run_all(["mlp_zero40", "mlp_clean"], tmp_path)
+    assert all(
+        (tmp_path / name / "cross_entropy-3/seed_1/report.json").exists() for name in ("mlp_zero40", "mlp_clean")
+    )
 
 
 def test_a_relative_change_has_a_t_interval(mnist: Any) -> None:
