@@ -215,8 +215,10 @@ def teaching(folder: Path) -> dict[str, Any] | None:
     """How a run's teacher learnt; None without one.
 
     Returns:
-        L2T-DLF: the measure and the hypergradient's norm in every episode. L2T-DLN: the number of windows, and in what
-        part of them the measure was lower under the rewritten loss than under the one before.
+        L2T-DLF: the measure and the hypergradient's norm in every episode. L2T-DLN and Meta-Weight-Net: the number of
+        windows; in what part of them the measure was lower under the rewritten loss than under the one before, on the
+        batch that gave the gradient and on a fresh one; and the mean SD of a rewrite over the loss's weights. Results
+        and runs of earlier versions lack the last two.
     """
     episodes = episode_figures(folder / TEACHING_LOG)
     if episodes is not None:
@@ -225,7 +227,12 @@ def teaching(folder: Path) -> dict[str, Any] | None:
     if not windows:
         return None
     lower = mean(window["measure_after"] < window["measure_before"] for window in windows)
-    return {"windows": len(windows), "lower_after": lower}
+    known: dict[str, Any] = {"windows": len(windows), "lower_after": lower}
+    if all("fresh_after" in window for window in windows):
+        known["fresh_lower_after"] = mean(window["fresh_after"] < window["fresh_before"] for window in windows)
+    if all("rewrite_sd" in window for window in windows):
+        known["rewrite_sd"] = mean(window["rewrite_sd"] for window in windows)
+    return known
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -251,6 +251,26 @@ def test_whom_an_arm_is_compared_with(grid_module, arm, expected):
     assert grid_module.compared_with(grid, arm) == expected
 
 
+def test_how_a_teacher_of_windows_learnt(tmp_path, grid_module):
+    """In what part of the windows the measure fell, on both batches, and the mean SD of a rewrite."""
+    keys = ("measure_before", "measure_after", "fresh_before", "fresh_after", "rewrite_sd")
+    rows = [
+        (0.5, 0.4, 0.5, 0.6, 0.01),
+        (0.4, 0.4, 0.6, 0.5, 0.03),
+        (0.4, 0.3, 0.5, 0.6, 0.05),
+        (0.3, 0.2, 0.6, 0.7, 0.07),
+    ]
+    lines = [{"step": 1}, *({"teacher": dict(zip(keys, row, strict=True))} for row in rows)]
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert grid_module.teaching(tmp_path) == pytest.approx(
+        {"windows": 4, "lower_after": 0.75, "fresh_lower_after": 0.25, "rewrite_sd": 0.04}
+    )
+    old = [{"teacher": {key: line["teacher"][key] for key in keys[:2]}} for line in lines[1:]]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in old))
+    assert grid_module.teaching(tmp_path) == {"windows": 4, "lower_after": 0.75}
+
+
 def test_a_folder_may_be_named_in_another_way(tmp_path, monkeypatch):
     """By the folder from which it was started, say: the teacher's place is the same."""
     path = write_grid(tmp_path, seeds=1)
