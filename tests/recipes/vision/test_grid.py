@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 from filelock import FileLock
 from recipe_line import VISION, recipe
@@ -349,6 +350,27 @@ def test_the_demo_s_students_have_three_rates_on_either_side(grid_module):
         for arm, rate in rates.items():
             nearest = min(plain, key=lambda other, rate=rate: abs(other - rate))
             assert grid_module.compared_with(grid, arm) == plain[nearest]
+
+
+def test_the_demo_s_sides_have_as_many_labelled_images(grid_module):
+    """What the teacher has as its own is dev on the plain side; no dev image was trained on while a teacher learned."""
+    from splits import apart
+
+    classes = np.arange(600) % 10
+    grid = validate(grid_module.GridConfig, read_mapping(VISION / "grids/demo_mnist.yaml"), "demo_mnist")
+    parts = {}
+    for cell in grid_module.cells_of(grid.model_copy(update={"seeds": 2}), Path("/runs")):
+        data = cell.config.data
+        fractions = {"teacher_dev": data.teacher_dev_fraction, "dev": data.dev_fraction}
+        parts[cell.arm, data.seed] = apart(classes, fractions, seed=data.seed)
+    for (arm, seed), own in parts.items():
+        taught = parts["mlp_l2t_dlf_taught", seed]
+        steered = "l2t_dlf" in arm
+        assert [len(own[name]) for name in ("teacher_dev", "dev", "train")] == (
+            [30, 30, 540] if steered else [0, 30, 570]
+        )
+        assert set(own["dev"]) == set(taught["dev" if steered else "teacher_dev"])
+        assert not set(own["dev"]) & set(taught["train"])
 
 
 def test_the_readme_s_words_on_how_the_teachers_learnt():
