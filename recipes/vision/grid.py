@@ -5,7 +5,8 @@
 Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
 given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
 mean and sd over seeds of a measure on test, and the difference from the first arm, or from that which an arm names as
-`beside`, with its standard error. A grid that is measured on dev goes on where a training runs away; its row says so.
+`beside`, with its standard error. An arm that only teaches, NAME_taught, is not compared. A grid that is measured on
+dev goes on where a training runs away; its row says so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -36,6 +37,7 @@ from aes_dynloss.training.run_folder import MANIFEST, METRICS, TEACHER, write_js
 logger = logging.getLogger("aes_dynloss.vision")
 
 HERE = Path(__file__).parent
+TEACHES = "_taught"  # ends the name of an arm that only teaches: its student is not compared with others
 RAN_AWAY = "ran_away.json"  # instead of its report, of a run whose training did not stay finite
 
 
@@ -43,6 +45,7 @@ class Arm(ConfigModel):
     """One loss, on one student."""
 
     sets: list[str] = Field(default=[], description="KEY=VALUE beside those of the grid; {seed} is the run's seed.")
+    title: str | None = Field(default=None, description="Its task in words, where it is another than the grid's.")
     student: str | None = Field(default=None, description="Its student in words, where it is another than the grid's.")
     teacher_of: str | None = Field(default=None, description="An arm before it whose teacher steers it, seed by seed.")
     beside: str | None = Field(
@@ -61,7 +64,7 @@ class GridConfig(ConfigModel):
     seeds: int = Field(default=3, ge=1, description="Seeds 0, 1, ... of weights, order and variation.")
     measure: str = Field(description="The measure that is compared.")
     measured_on: Literal["test", "dev"] = Field(default="test", description="dev is for tuning: test is then left out.")
-    arms: dict[str, Arm] = Field(min_length=1, description="The first is the control.")
+    arms: dict[str, Arm] = Field(min_length=1, description="The first that does not only teach is the control.")
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,16 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
 
 
 def compared_with(grid: GridConfig, arm: str) -> str | None:
-    """The arm beside which another's figures are put; None: none."""
-    settings, first = grid.arms[arm], next(iter(grid.arms))
+    """The arm beside which another's figures are put; None: none, as for one that only teaches."""
+    if arm.endswith(TEACHES):
+        return None
+    settings, first = grid.arms[arm], _first(grid.arms)
     other = settings.beside or (first if settings.student is None else None)
     return None if other == arm else other
+
+
+def _first(arms: Iterable[str]) -> str | None:
+    return next((arm for arm in arms if not arm.endswith(TEACHES)), None)
 
 
 def teaching(folder: Path) -> dict[str, Any] | None:
@@ -246,20 +255,19 @@ def summary(values: list[float]) -> dict[str, float | None]:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The results as the README shows them."""
-    measure = figures["grid"]["measure"]
-    lines = [
-        f"| loss | {measure}, mean (sd) | beside {next(iter(figures['arms']))} (se) | minutes |",
-        "|---|---:|---:|---:|",
-    ]
+    """The results as the README shows them, without arms that only teach."""
+    measure, first = figures["grid"]["measure"], _first(figures["arms"])
+    lines = [f"| loss | {measure}, mean (sd) | beside {first} (se) | minutes |", "|---|---:|---:|---:|"]
     for arm, values in figures["arms"].items():
+        if arm.endswith(TEACHES):
+            continue
         if "ran_away" in values:
             own = any(name.startswith(f"{arm}/") for name in values["ran_away"])
             lines.append(f"| {arm} | {'ran away' if own else 'its teacher ran away'} |  |  |")
             continue
         beside = values["beside_control"]
         difference = with_spread(beside, "se", "+") if beside else ""
-        if (other := values.get("beside")) not in {None, next(iter(figures["arms"]))}:
+        if (other := values.get("beside")) not in {None, first}:
             difference += f", {other}"
         lines.append(f"| {arm} | {with_spread(values[measure], 'sd')} | {difference} | {minutes(values)} |")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from grid import HERE, RAN_AWAY, Arm, GridConfig, VisionCell, cells_of, results
+from grid import HERE, RAN_AWAY, TEACHES, Arm, GridConfig, VisionCell, cells_of, results
 from label_noise import NOISE
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -48,7 +48,7 @@ GRIDS = tuple(f"{student}_{labels}" for student in STUDENTS for labels in ("zero
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 FIRST_TRIED = RATES[2:6]
 TUNED_ON = 1  # seeds, from 0 on
-CONTROL, DLF, TEACHES = "cross_entropy", "l2t_dlf_", "_taught"
+CONTROL, DLF = "cross_entropy", "l2t_dlf_"
 MATRIX = "l2t_dlf_forward_taught"
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grid import GridConfig, minutes, with_spread
+from grid import TEACHES, GridConfig, minutes, with_spread
 
 from aes_dynloss.configfile import read_mapping, validate
 
@@ -29,20 +29,24 @@ FIRST = (
 
 
 def overview() -> str:
-    """Task, student, loss, metric, minutes and command of every arm of every grid in ``results/`` that grid.py runs."""
+    """Task, student, loss, metric, minutes and command of every arm of every grid in ``results/`` that grid.py runs.
+
+    Arms that only teach are left out.
+    """
     lines = ["| task | student | loss | metric, mean (sd) | minutes | command |", "|---|---|---|---:|---:|---|"]
     stems = {path.stem for path in (HERE / "results").glob("*.json") if not path.stem.startswith("mnist_")}
     for stem in sorted(stems, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
         figures = read_mapping(HERE / "results" / f"{stem}.json")
         grid = validate(GridConfig, read_mapping(HERE / "grids" / f"{stem}.yaml"), stem)
         if grid.measured_on == "test":
-            lines += [_line(stem, grid, arm, values) for arm, values in figures["arms"].items()]
+            shown = {arm: values for arm, values in figures["arms"].items() if not arm.endswith(TEACHES)}
+            lines += [_line(stem, grid, arm, values) for arm, values in shown.items()]
     return "\n".join(lines)
 
 
 def _line(stem: str, grid: GridConfig, arm: str, values: dict[str, Any]) -> str:
     cells = (
-        grid.title,
+        grid.arms[arm].title or grid.title,
         grid.arms[arm].student or grid.student,
         arm,
         f"{grid.measure} {with_spread(values[grid.measure], 'sd')}",

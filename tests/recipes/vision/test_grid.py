@@ -238,13 +238,15 @@ def test_faults(tmp_path, changes, message):
 
 @pytest.mark.parametrize(
     ("arm", "expected"),
-    [("plain", None), ("focal", "plain"), ("other", None), ("of_other", "other")],
+    [("plain", None), ("focal", "plain"), ("dlf_taught", None), ("other", None), ("of_other", "other")],
 )
 def test_whom_an_arm_is_compared_with(grid_module, arm, expected):
-    """By default the first; another student has that which is named, or none."""
+    """By default the first; another student has that which is named, or none; what only teaches has none."""
     arms = {
+        "first_taught": {},
         "plain": {},
         "focal": {},
+        "dlf_taught": {"beside": "plain"},
         "other": {"student": "LeNet"},
         "of_other": {"student": "LeNet", "beside": "other"},
     }
@@ -287,6 +289,32 @@ def test_the_readme_holds_the_tables_of_the_results(path, grid_module):
     readme = (VISION / "README.md").read_text(encoding="utf-8")
     assert f"<!-- results/{path.name} -->\n{grid_module.table(found)}\n" in readme
     assert not any(word in text for word in ("/home/", "/tmp/", "/work/", "/root/"))
+
+
+def test_arms_that_only_teach_are_in_no_table(tmp_path, grid_module, monkeypatch):
+    """An arm on another task has that in the table of all."""
+    import overview
+
+    monkeypatch.setattr(overview, "HERE", tmp_path)
+    arms = {"dlf_taught": {}, "plain": {}, "other": {"title": "MNIST", "student": "LeNet"}}
+    for folder in ("grids", "results"):
+        (tmp_path / folder).mkdir()
+    grid = GRID | {"title": "digits", "student": "ResNet-8", "arms": arms}
+    (tmp_path / "grids/one.yaml").write_text(dump_yaml(grid))
+    own = {
+        "accuracy": {"mean": 0.9, "sd": 0.01, "se": 0.005},
+        "seconds": [60.0],
+        "beside": None,
+        "beside_control": None,
+    }
+    figures = {"grid": {"measure": "accuracy"}, "arms": dict.fromkeys(arms, own)}
+    (tmp_path / "results/one.json").write_text(json.dumps(figures))
+    lines = grid_module.table(figures).splitlines()
+    assert lines[0] == "| loss | accuracy, mean (sd) | beside plain (se) | minutes |"
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| plain", "| other"]
+    assert [line.split(" | ")[:3] for line in overview.overview().splitlines()[2:]] == [
+        ["| digits", "ResNet-8", "plain"], ["| MNIST", "LeNet", "other"],
+    ]  # fmt: skip
 
 
 def test_the_readme_holds_the_table_of_all(monkeypatch):

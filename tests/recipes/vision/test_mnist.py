@@ -284,7 +284,8 @@ def test_losses_are_transferred_at_the_rates_that_dev_chose_here(mnist: Any) -> 
     chosen.setdefault("l2t_dlf_forward", chosen["glc"])
     grid = read_mapping(mnist.HERE / "grids" / "fashion_mnist_transfer.yaml")
     for name, arm in grid["arms"].items():
-        loss = name.removeprefix("lenet_").removesuffix("_from_mnist")
-        teaches = loss.endswith((mnist.TEACHES, "_mnist"))
-        expected = f"{float(chosen[mnist.CONTROL]) / 2:g}" if teaches else chosen[loss]
+        loss = name.removeprefix("mnist_lenet_").removesuffix("_from_mnist")
+        expected = f"{float(chosen[mnist.CONTROL]) / 2:g}" if name.endswith(mnist.TEACHES) else chosen[loss]
         assert (name, rate_of(arm["sets"])) == (name, expected)
+        on_mnist = "data.source=data/mnist.parquet" in arm["sets"]
+        assert on_mnist is (name.startswith("mnist_") or name.endswith("_mnist_taught"))
