@@ -12,15 +12,16 @@ Where a training runs away at the rate that was chosen, all else is run before t
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import click
 import torch
 from grid import HERE, RAN_AWAY, TEACHES, Arm, GridConfig, VisionCell, cells_of, results
 from label_noise import NOISE
@@ -29,9 +30,9 @@ from scipy.stats import t
 from torch import Tensor
 from vision_run import REPORT
 
-from aes_dynloss.cli.main import log_to_stderr
+from aes_dynloss.cli.main import log_to_stderr, run_command
 from aes_dynloss.configfile import read_mapping, validate
-from aes_dynloss.errors import AesDynlossError, ConfigError, TrainingError
+from aes_dynloss.errors import ConfigError, TrainingError
 from aes_dynloss.plot_style import empty_figure, plot_style
 from aes_dynloss.teaching.losses.forward_correction import ForwardCorrection
 from aes_dynloss.teaching.policies import StudentState
@@ -346,25 +347,21 @@ def collect(root: Path, seeds: int, names: Sequence[str] = GRIDS, into: Path = R
                 figure.savefig(into / f"mnist_{student}.svg", metadata={"Date": None})
 
 
-def main() -> None:
-    """Run one of the two commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "collect"])
-    parser.add_argument("grids", nargs="*", metavar="STUDENT_LABELS", help="default: all, in turn")
-    parser.add_argument("-o", "--output-dir", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5, help="to collect: those that all arms shown have")
-    options = parser.parse_intermixed_args()
-    log_to_stderr(logging.INFO)
-    try:
-        if unknown := set(options.grids) - set(GRIDS):
-            raise ConfigError(f"There is no grid {', '.join(sorted(unknown))}. Choose from {', '.join(GRIDS)}.")
-        if options.command == "collect":
-            collect(options.output_dir, options.seeds, options.grids or GRIDS)
-        else:
-            run_all(options.grids or GRIDS, options.output_dir)
-    except AesDynlossError as error:
-        parser.exit(2, f"{error}\n")
+@click.command("mnist.py", help="Run grids of MNIST, or collect their results and pictures.")
+@click.argument("command", type=click.Choice(["run", "collect"]))
+@click.argument("grids", nargs=-1, metavar="[STUDENT_LABELS]...")
+@click.option("--output-dir", "-o", type=click.Path(path_type=Path), required=True, help="Folder of all grids' runs.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="To collect: those that all arms shown have.")
+def main(command: str, grids: tuple[str, ...], output_dir: Path, seeds: int) -> None:
+    """Run one of the two commands, on all grids unless some are named."""
+    if unknown := set(grids) - set(GRIDS):
+        raise ConfigError(f"There is no grid {', '.join(sorted(unknown))}. Choose from {', '.join(GRIDS)}.")
+    if command == "collect":
+        collect(output_dir, seeds, grids or GRIDS)
+    else:
+        run_all(grids or GRIDS, output_dir)
 
 
 if __name__ == "__main__":
-    main()
+    log_to_stderr(logging.INFO)
+    sys.exit(run_command(main, "mnist.py"))

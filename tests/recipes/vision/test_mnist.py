@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +252,31 @@ def test_the_picture_shows_what_was_taught_above_what_is_true(mnist: Any) -> Non
 def test_words_that_make_no_run(tmp_path: Path, words: list[str], message: str) -> None:
     outcome = recipe("mnist.py", *words, "-o", tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs"), 2, "Error: runs cannot be used: No space left"),
+        (KeyboardInterrupt(), 130, "Stopped. What was finished is kept"),
+    ],
+)
+def test_a_full_disk_and_an_interrupt_end_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: BaseException, code: int, message: str
+) -> None:
+    import grid
+
+    from aes_dynloss.cli import main
+
+    def fail(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(main, "_drop_output", lambda: None)
+    monkeypatch.setattr(grid, "cells_of", fail)
+    outcome = recipe("mnist.py", "run", "-o", tmp_path, "mlp_clean")
+    assert (outcome.code, outcome.out) == (code, "")
     assert message in outcome.err
     assert "Traceback" not in outcome.err
 
