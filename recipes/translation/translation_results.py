@@ -10,12 +10,16 @@ from scipy.stats import t
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """BLEU by beam search, mean (SD) over seeds, beside the control with its 95 % interval; greedy BLEU; minutes."""
+    """BLEU by beam search, mean (SD) over seeds, beside the control with its 95 % interval; greedy BLEU; minutes.
+
+    An arm from which others start is trained for fewer epochs: no difference is shown.
+    """
     arms, control = figures["arms"], figures["grid"]["control"]
     lines = [f"| loss | BLEU, mean (SD) | beside {control} (95 %) | greedy | minutes |", "|---|---:|---:|---:|---:|"]
+    starts = {arm["start"] for arm in arms.values()}
     for name, arm in arms.items():
         bleu, others = _scores(arm, "bleu"), _scores(arms[control], "bleu")
-        beside = "" if name == control else difference(bleu, others)
+        beside = "" if name == control or name in starts else difference(bleu, others)
         known = [seconds for seconds in arm["seconds"] if seconds is not None]
         minutes = f"{fmean(known) / 60:.2g}" if known else ""
         greedy = fmean(_scores(arm, "bleu_greedy"))
