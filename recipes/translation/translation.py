@@ -49,6 +49,7 @@ PACKAGES = ("aes-dynloss", "torch", "tokenizers", "sacrebleu", "accelerate", "nu
 SELECT_BY = "accuracy"
 # What reads the gold token alone, and the mean over all tokens: others would take the classes for single tokens.
 LOSSES = ("cross_entropy", "uniform_cross_entropy", "generalised_cross_entropy", "focal", "expected_error")
+_DEFAULT_LOSS = LossConfig(terms={"cross_entropy": 1.0})
 
 
 class TranslationConfig(ConfigModel):
@@ -62,7 +63,7 @@ class TranslationConfig(ConfigModel):
         "are near to each other throughout.",
     )
     loss: LossConfig = Field(
-        default=LossConfig(terms={"cross_entropy": 1.0}),
+        default=_DEFAULT_LOSS,
         description=f"The loss without a teacher, of {', '.join(LOSSES)}.",
     )
     teacher: TeacherConfig | None = Field(
@@ -87,6 +88,8 @@ class TranslationConfig(ConfigModel):
             return self
         if not isinstance(self.teacher, DlfConfig | FrozenTeacherConfig):
             raise ValueError("teacher: only the kind dlf, or from: DIR, fits a vocabulary")
+        if self.loss != _DEFAULT_LOSS:
+            raise ValueError("a teacher brings its own loss; leave the section loss out")
         if self.start is None:
             raise ValueError(
                 "teacher: near tokens are those of an embedding that has learned; name an earlier run in start"

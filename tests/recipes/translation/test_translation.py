@@ -154,6 +154,10 @@ REFUSED = {
     "a loss over classes": (["loss.terms={label_smoothing: 1.0}"], "label_smoothing does not fit a vocabulary"),
     "a measure for scores": (["start=runs", "teacher={kind: dlf}"], "teacher.measure: one_minus_qwk does not fit"),
     "another teacher": (["start=runs", "teacher={kind: mwn}"], "only the kind dlf, or from: DIR, fits a vocabulary"),
+    "a loss beside a teacher": (
+        ["start=runs", TAUGHT, SMOOTHED],
+        "a teacher brings its own loss; leave the section loss",
+    ),
     "no start": ([TAUGHT], "near tokens are those of an embedding that has learned; name an earlier run in start"),
     "few bins": (["start=runs", TAUGHT, "teacher.bins=5"], "teacher.bins is 5, expected at least 6"),
     "nowhere to start": (["start=nowhere"], r"start: .*tokenizer.json cannot be read: .*Name the folder of a complete"),
