@@ -192,7 +192,7 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
         control = compared_with(grid, arm)
         control = control if control in figures else None
         differences = zip(figures[arm], figures[control or arm], strict=True)
-        arms[arm] |= {
+        measured: dict[str, Any] = {
             **{name: [report[name] for report in reports[arm]] for name in dict.fromkeys(("dev", part))},
             "seconds": [report["seconds"] for report in reports[arm]],
             "teaching": [teaching(cell.folder) for cell in runs[arm]],
@@ -200,6 +200,7 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
             "beside": control,
             "beside_control": summary([value - other for value, other in differences]) if control else None,
         }
+        arms[arm] |= measured
     return {
         "grid": grid.model_dump(mode="json", exclude={"arms"}),
         "manifest": read_mapping(cells[0].folder / MANIFEST),
