@@ -81,6 +81,7 @@ def test_what_a_run_leaves(run_yaml, taught, name):
         assert all(line["hypergradient_norm"] > 0 and "qwk" in line["dev"] for line in lines)
     else:
         assert any("teacher" in record for record in steps_of(folder))
+    assert f" Loss: steered by a teacher of kind {name[:3]}. " in (folder / "model" / "README.md").read_text()
     check_scores(folder, run_yaml.with_name("essays.jsonl"), "test")
 
 
