@@ -134,6 +134,11 @@ def test_controls(run_yaml, taught, tmp_path, control):
     else:
         assert len({weights["mse"] for weights in found}) == len(found)
     assert all(weight >= 0 for weights in found for weight in weights.values())
+    # Who names the folder gets the control, not the teacher that it stands in for.
+    spec, policy = read_teacher(folder / "teacher", torch.device("cpu"))
+    for record in steps_of(folder):
+        given = spec.build().logged_values(policy.coefficients(StudentState(**record["state"])))
+        assert {name: float(value) for name, value in given.items()} == pytest.approx(record["coefficients"], rel=1e-5)
 
 
 class Stopped(Exception):
