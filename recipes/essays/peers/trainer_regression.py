@@ -14,7 +14,6 @@ peak memory is measured; what it predicted is kept in a folder, so that a run th
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -46,6 +45,9 @@ from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
 from aes_dynloss.essays.model.encoders import encoder_label, locate_encoder
 from aes_dynloss.tables.atomic import write_text
+
+sys.path.append(str(Path(__file__).parents[2]))
+from peak_memory import peak_mebibytes
 
 TITLES = ["fine-tuned by", "QWK", "QWK rescaled", "minutes", "CPU minutes", "peak memory, MiB"]
 TRAINER, OURS = "transformers.Trainer", "aes-dynloss finetune"
@@ -197,8 +199,7 @@ def trained(system: str, setting: Setting, prompt: str, number: int) -> dict[str
     start, cpu_start = time.perf_counter(), time.process_time()
     dev, test = SYSTEMS[system](setting, essays, fold)
     seconds = {"minutes": time.perf_counter() - start, "cpu_minutes": time.process_time() - cpu_start}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    cost = {name: value / 60 for name, value in seconds.items()} | {"peak_mebibytes": peak}
+    cost = {name: value / 60 for name, value in seconds.items()} | {"peak_mebibytes": peak_mebibytes()}
     return {"dev": dev.tolist(), "test": test.tolist(), **cost}
 
 
