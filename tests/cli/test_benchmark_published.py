@@ -19,7 +19,12 @@ pytestmark = pytest.mark.slow
 
 EXACT = {"model.solver": "ridge", "model.frozen_layers": "all", "model.postprocessing": "rescale"}
 GRID = {
-    "arms": {"mse": {"set": {"model.postprocessing": "none"}}, "ridge": {"set": EXACT}},
+    "arms": {
+        "mse": {"set": {"model.postprocessing": "none"}},
+        "ridge": {"set": EXACT},
+        "ridge_after": {"after": "mse", "set": dict(EXACT)},
+        "ridge_of_fewer": {"set": EXACT | {"data.split.teacher_dev_fraction": 0.4}},
+    },
     "seeds": 2,
     "mixtures": {"both of them": ["mse", "ridge"]},
 }
@@ -69,15 +74,16 @@ def report_of(folder):
 
 
 def test_each_arm_and_floor_has_a_file(place):
-    ensembles = ["both_of_them", "mse_mean_of_2_seeds", "ridge_mean_of_2_seeds"]
-    names = {f"g.{arm}.parquet" for arm in ("mse", "ridge", *ensembles, *(f"floor_{name}" for name in FLOORS))}
+    arms = [*GRID["arms"], "both_of_them", *(f"{arm}_mean_of_2_seeds" for arm in GRID["arms"])]
+    names = {f"g.{arm}.parquet" for arm in (*arms, *(f"floor_{name}" for name in FLOORS))}
     assert {path.name for path in (place / "g/predictions").iterdir()} == names
     for path in (place / "g/predictions").iterdir():
         assert not {"text", "reference"} & set(pd.read_parquet(path).columns)
 
 
 def test_exact_arms_ensembles_and_floors_have_no_seed(place):
-    assert sorted(predictions(place, "mse")["seed"].unique()) == [0, 1]
+    for arm in ("mse", "ridge_after", "ridge_of_fewer"):  # seeds draw what the last two learn from
+        assert sorted(predictions(place, arm)["seed"].unique()) == [0, 1]
     for arm in ("ridge", "both_of_them", "mse_mean_of_2_seeds", "floor_length"):
         table = predictions(place, arm)
         assert table["seed"].isna().all()

@@ -158,6 +158,23 @@ class TestTrainerRegression:
         assert again["models"]["aes-dynloss finetune"] == results["models"]["aes-dynloss finetune"]
         assert list(again["models"]) == list(results["models"])
 
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["--rate", "0"], "training.learning_rate: input should be greater than 0"),
+            (["--folds", "0,a"], "--folds is '0,a', expected numbers with commas between them"),
+        ],
+    )
+    def test_options_that_cannot_be_used_end_with_one_message(self, data, peers, monkeypatch, capsys, words, told):
+        import trainer_regression
+
+        monkeypatch.setattr(trainer_regression, "measured", None)  # before any training
+        monkeypatch.setattr(sys, "argv", ["trainer_regression.py", "--data", str(data), *words])
+        with pytest.raises(SystemExit) as ended:
+            peers.run(trainer_regression.main)
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
+
     def test_a_fold_that_is_not_there_ends_with_one_message(self, data, tmp_path):
         done = run("trainer_regression.py", "--data", data, "--output", tmp_path / "found.json", "--folds", "0,7")
         assert done.returncode == 2

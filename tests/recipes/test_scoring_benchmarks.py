@@ -138,6 +138,12 @@ def test_memory_is_that_of_the_scoring_process(tmp_path: Path, encoder: Path, me
     assert lines.splitlines()[2:] == ["| 10 | 400 | 1.000 | 5 |", "| 90 | 420 | 1.050 | 30 |"]
 
 
+def test_a_peak_does_not_hold_that_of_the_benchmark(memory: Any) -> None:
+    ballast = b"x" * 2**28
+    assert memory.peak_of_module("this", []) < 100
+    assert len(ballast) == 2**28
+
+
 def test_a_failing_command_is_no_measurement(tmp_path: Path, memory: Any) -> None:
     (tmp_path / "rows.csv").write_text("essay_id,text\n1,a\n")
     with pytest.raises(RuntimeError, match="There is no model folder"):

@@ -12,7 +12,13 @@ from aes_dynloss.teaching.losses.loss_spec import BilinearSpec, MetaWeightSpec, 
 from aes_dynloss.teaching.policies import StudentState
 from aes_dynloss.teaching.teachers.dlf import AttentionTeacher, TaughtPolicy
 from aes_dynloss.teaching.teachers.dln import build_coordinate_teacher
-from aes_dynloss.training.teacher_folder import TEACHER_CONFIG, TEACHER_WEIGHTS, read_teacher, write_teacher
+from aes_dynloss.training.teacher_folder import (
+    TEACHER_CONFIG,
+    TEACHER_WEIGHTS,
+    SavedControl,
+    read_teacher,
+    write_teacher,
+)
 
 CPU = torch.device("cpu")
 STATES = [StudentState(0.0), StudentState(0.4, 0.5, 0.8), StudentState(1.0, 0.1, 0.9)]
@@ -72,6 +78,22 @@ def test_stretches_come_back(tmp_path):
     (tmp_path / TEACHER_CONFIG).write_text(json.dumps(saved))
     _, policy = read_teacher(tmp_path, CPU)
     assert torch.equal(policy.coefficients(steps[1]), TaughtPolicy(teacher).coefficients(steps[1]))
+
+
+@pytest.mark.parametrize("kind", ["frozen_mean", "random"])
+@pytest.mark.parametrize("pieces", [None, 2])
+def test_a_control_comes_back_in_its_teachers_place(tmp_path, kind, pieces):
+    spec, control = SPECS["mixture"], SavedControl(kind=kind, seed=3)
+    outputs = attention(spec)(torch.stack([state.as_tensor() for state in STATES])).detach()
+    write_teacher(tmp_path, "dlf", spec, {"coefficients": outputs}, pieces=pieces, control=control)
+    found, policy = read_teacher(tmp_path, CPU)
+    assert found == spec
+    given = [policy.coefficients(state) for state in STATES]
+    expected = [
+        control.policy(spec, outputs).coefficients(STATES[0 if pieces and row < 2 else row]) for row in range(3)
+    ]
+    assert all(torch.equal(one, other) for one, other in zip(given, expected, strict=True))
+    assert len(torch.stack(given).unique(dim=0)) == (1 if kind == "frozen_mean" else pieces or 3)
 
 
 def test_a_loss_network_comes_back(tmp_path):
@@ -150,6 +172,7 @@ def edit(folder, **values):
         # What fits the format but not the weights.
         ({"loss": {"family": "mixture", "terms": {"mse": 1.0}}}, "size mismatch for values"),
         ({"loss": NETWORK.model_dump()}, "phi"),
+        ({"control": {"kind": "random", "seed": 0}}, "coefficients"),
     ],
 )
 def test_edited_json(folder, values, words):

@@ -146,14 +146,22 @@ def write_results(
             chosen=config.chosen,
             postprocessed=postprocessed,
         )
-        # Seeds of an exact arm are the same run, which the first stands for, unless they are draws of the data.
-        exact = {cell.arm for cell in cells if cell.config.model.solver != "sgd" and SEED not in config.varies}
+        exact = {cell.arm for cell in cells if SEED not in config.varies and _is_same_by_every_seed(cell)}
         once = {arm: [run for run in arms[arm] if run.seed == arms[arm][0].seed] for arm in exact}
         once |= {name: ensemble.runs for name, ensemble in made.items() if ensemble.chosen is None}
         once |= {f"floor: {name}": runs for name, runs in floors.items()}
         seeded = {arm: runs for arm, runs in arms.items() if arm not in exact}
         publish_arms(root, seeded | {name: one.runs for name, one in made.items() if one.chosen is not None}, once)
     return report
+
+
+def _is_same_by_every_seed(cell: EssayCell) -> bool:
+    """Whether seeds of a cell on the same data are the same run, which the first stands for.
+
+    An exact solver draws nothing, but it may start from another arm's model, or lack train essays drawn by the seed.
+    """
+    draws = cell.config.model.solver == "sgd" or cell.config.data.split.teacher_dev_fraction > 0
+    return not draws and not cell.needs
 
 
 def _raters(cells: Sequence[EssayCell], confidence: float) -> dict[str, dict[str, WeightOverRuns]] | None:

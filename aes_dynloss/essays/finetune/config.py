@@ -27,7 +27,7 @@ from aes_dynloss.teaching.teachers.config import (
     TeacherConfig,
     forward_correction,
 )
-from aes_dynloss.training.config import TrainingConfig
+from aes_dynloss.training.config import TrainingConfig, check_averaging
 
 
 class EvaluationConfig(ConfigModel):
@@ -242,10 +242,7 @@ class FinetuneConfig(ConfigModel):
             return self
         if self.teacher.measure is not None:
             self._check_fits("teacher.measure", [self.teacher.measure])
-        if not isinstance(self.teacher, DlfConfig) and self.training.averaging is not None:
-            raise ValueError(
-                f"training.averaging has no place beside a teacher of kind {self.teacher.kind}, which rewrites weights"
-            )
+        check_averaging(self.training, self.teacher)
         return self
 
     def _check_taught_loss(self) -> None:

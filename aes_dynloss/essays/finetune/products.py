@@ -15,10 +15,10 @@ from accelerate import Accelerator
 
 from aes_dynloss.configfile import read_mapping
 from aes_dynloss.errors import ConfigError, DataError
-from aes_dynloss.essays.data.augmentation import Augmentation
 from aes_dynloss.essays.data.essay_table import EssayTable, Prompt
 from aes_dynloss.essays.data.splits import Splits, data_hash, ids_hash, split_hash
 from aes_dynloss.essays.finetune.config import FinetuneConfig
+from aes_dynloss.essays.finetune.fitting import Parts
 from aes_dynloss.essays.finetune.held_out import INNER, OUT_OF_FOLD, predictions_hashes
 from aes_dynloss.essays.finetune.own_parts import own_parts
 from aes_dynloss.essays.finetune.predicted import CROSS_FIT, FOLDS, PROBABILITIES, Predicted, TrainedScorer
@@ -125,12 +125,18 @@ def _made_of(config: FinetuneConfig) -> list[str]:
         return [f"Random forest on words, word pairs, parts of words, the length{features}, no encoder."]
     if model.kind == "transfer":
         return [f"Ridge regression on the length{features}, no encoder, for prompts that it was not trained on."]
-    weights = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
-    terms = ", ".join(f"{name}: {weight}" for name, weight in weights.items())
     return [
         f"Encoder: {_encoder(model)}; head: {model.head}; pooling: {model.pooling}.",
-        f"Head fitted by {model.solver}. Loss: {terms}. Seed: {config.training.seed}.",
+        f"Head fitted by {model.solver}. Loss: {_loss(config)}. Seed: {config.training.seed}.",
     ]
+
+
+def _loss(config: FinetuneConfig) -> str:
+    """The terms with their weights or schedules; with a teacher its kind, as it may bring a loss of its own."""
+    if config.teacher is not None:
+        return f"steered by a teacher of kind {config.teacher.kind}"
+    terms = {name: weight if isinstance(weight, str) else repr(weight) for name, weight in config.loss.terms.items()}
+    return ", ".join(f"{name}: {weight}" for name, weight in terms.items())
 
 
 _FORMS = {
@@ -184,12 +190,11 @@ def _about(config: FinetuneConfig) -> dict[str, str]:
     if config.model.kind != "encoder":
         named = {"Model": config.model.kind, "Solver": config.model.solver, "Form": config.model.form}
         return {name: value for name, value in named.items() if value is not None}
-    teacher = config.teacher
     return {
         "Encoder": _encoder(config.model),
         "Head": config.model.head,
         "Solver": str(config.model.solver),
-        "Loss": ", ".join(config.loss.terms) if teacher is None else f"steered by a teacher of kind {teacher.kind}",
+        "Loss": _loss(config),
         "Seed": str(config.training.seed),
     }
 
@@ -255,7 +260,7 @@ def record_manifest(
     splits: Splits,
     tests: Sequence[EssayTable],
     start: WarmStart | None,
-    augmentation: Augmentation | None,
+    parts: Parts,
     folder: Path,
     *,
     resume: bool,
@@ -271,14 +276,14 @@ def record_manifest(
         splits: Their parts.
         tests: The parts of a cross-fitted run, each of which a scorer of the others scores; none of another.
         start: The model whose weights the run starts with, if there is one; the SHA-256 of its config.json is kept.
-        augmentation: What the changed copies of training essays are, if there are any.
+        parts: What the model learns from, and what the changed copies of training essays are, if there are any.
         folder: The run's.
         resume: Whether the run may have begun.
 
     Raises:
         DataError: It has begun with other essays, splits, copies or weights, or its manifest is gone.
     """
-    parts = {"parts": [ids_hash(test.essay_ids) for test in tests]} if tests else {}
+    tested = {"parts": [ids_hash(test.essay_ids) for test in tests]} if tests else {}
     essays = {name: part.essay_count for name, part in splits.tables().items()}
     from_outside = own_parts(config)
     manifest = {
@@ -286,8 +291,9 @@ def record_manifest(
         "seeds": {"training": config.training.seed, "split": config.data.split.seed},
         "data": {"sha256": data_hash(table), "essays": table.essay_count},
         "essays_sha256": data_hash(table, ("essay_id", "prompt_id", "text", "score")),
-        "split": {"sha256": split_hash(splits), "essays": essays, **parts},
-        "augmentation": None if augmentation is None else augmentation.summary(),
+        "split": {"sha256": split_hash(splits), "essays": essays, **tested},
+        "training_essays": parts.tables["train"].essay_count,  # fewer than in the split where some are left out
+        "augmentation": None if parts.augmentation is None else parts.augmentation.summary(),
         "started_from": None if start is None else start.sha256,
         **({"parts": from_outside} if from_outside else {}),
     }

@@ -149,7 +149,7 @@ def _run(
         floors = _floors(config, parts.tables, {prompt.id: prompt.range for prompt in prompts}, made_of)
         _remove_unfinished(folder)
         tests = [fold.test for fold in folds]
-        record_manifest(accelerator, config, table, splits, tests, start, parts.augmentation, folder, resume=resume)
+        record_manifest(accelerator, config, table, splits, tests, start, parts, folder, resume=resume)
 
     held_out = None
     if folds:

@@ -103,7 +103,7 @@ class CardFacts:
             card.languages,
             [] if base_model is None else [base_model],
             {"data": manifest["data"]["sha256"], **split["sha256"]},
-            split.get("essays", {}).get("train"),
+            manifest.get("training_essays", split.get("essays", {}).get("train")),
             {name: version for name, version in manifest["versions"].items() if version},
             str(manifest["started"])[:10],
             manifest.get("started_from") is not None,

@@ -14,7 +14,6 @@ peak memory is measured; what it predicted is kept in a folder, so that a run th
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -42,10 +41,15 @@ from common_folds import (
     write_results,
 )
 
+from aes_dynloss.configfile import validate
 from aes_dynloss.errors import DataError
 from aes_dynloss.essays.data.essay_table import EssayTable
+from aes_dynloss.essays.finetune.config import FinetuneConfig
 from aes_dynloss.essays.model.encoders import encoder_label, locate_encoder
 from aes_dynloss.tables.atomic import write_text
+
+sys.path.append(str(Path(__file__).parents[2]))
+from peak_memory import peak_mebibytes
 
 TITLES = ["fine-tuned by", "QWK", "QWK rescaled", "minutes", "CPU minutes", "peak memory, MiB"]
 TRAINER, OURS = "transformers.Trainer", "aes-dynloss finetune"
@@ -139,6 +143,31 @@ def predict_by_trainer(setting: Setting, essays: EssayTable, fold: PromptFold) -
     return dev.astype(np.float64), test.astype(np.float64)
 
 
+def finetune_config(setting: Setting, prompt: str, fold: int) -> FinetuneConfig:
+    """The configuration of a prompt and fold for this package.
+
+    Raises:
+        ConfigError: Epochs, rate or batch cannot be trained by.
+    """
+    values = {
+        "data": {
+            "source": str(asap_file(setting.data)),
+            "format": "asap",
+            "keep_prompts": [prompt],
+            "split": {"folds_dir": str(fold_folder(setting.data, fold))},
+        },
+        "model": {"encoder": setting.encoder},
+        "training": {
+            "epochs": setting.epochs,
+            "learning_rate": setting.rate,
+            "batch_size": setting.batch,
+            "precision": "float32",  # Trainer's; its own choice would be bf16 on some processors
+        },
+        "evaluation": {"floors": False, "page": False},
+    }
+    return validate(FinetuneConfig, values, "What --encoder, --epochs, --rate and --batch say")
+
+
 def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) -> tuple[Values, Values]:
     """Fine-tune by this package; predictions of dev and test essays.
 
@@ -147,28 +176,10 @@ def predict_by_finetune(setting: Setting, essays: EssayTable, fold: PromptFold) 
         essays: All essays.
         fold: Which of them are train, dev and test.
     """
-    from aes_dynloss.essays.finetune.config import FinetuneConfig
     from aes_dynloss.essays.finetune.run import run_finetuning
     from aes_dynloss.tables.formats import read_cells
 
-    config = FinetuneConfig.model_validate(
-        {
-            "data": {
-                "source": str(asap_file(setting.data)),
-                "format": "asap",
-                "keep_prompts": [fold.prompt],
-                "split": {"folds_dir": str(fold_folder(setting.data, fold.fold))},
-            },
-            "model": {"encoder": setting.encoder},
-            "training": {
-                "epochs": setting.epochs,
-                "learning_rate": setting.rate,
-                "batch_size": setting.batch,
-                "precision": "float32",  # Trainer's; its own choice would be bf16 on some processors
-            },
-            "evaluation": {"floors": False, "page": False},
-        }
-    )
+    config = finetune_config(setting, fold.prompt, fold.fold)
     ids = np.array(essays.essay_ids)
     with tempfile.TemporaryDirectory() as folder:
         run_finetuning(config, Path(folder) / "run")
@@ -197,8 +208,7 @@ def trained(system: str, setting: Setting, prompt: str, number: int) -> dict[str
     start, cpu_start = time.perf_counter(), time.process_time()
     dev, test = SYSTEMS[system](setting, essays, fold)
     seconds = {"minutes": time.perf_counter() - start, "cpu_minutes": time.process_time() - cpu_start}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    cost = {name: value / 60 for name, value in seconds.items()} | {"peak_mebibytes": peak}
+    cost = {name: value / 60 for name, value in seconds.items()} | {"peak_mebibytes": peak_mebibytes()}
     return {"dev": dev.tolist(), "test": test.tolist(), **cost}
 
 
@@ -247,6 +257,18 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def fold_numbers(text: str) -> list[int]:
+    """Numbers of folds, separated by commas.
+
+    Raises:
+        DataError: There is something else.
+    """
+    try:
+        return [int(fold) for fold in text.split(",")]
+    except ValueError:
+        raise DataError(f"--folds is {text!r}, expected numbers with commas between them, such as 0,1.") from None
+
+
 def main() -> None:
     """From the command line."""
     options = parser(__doc__, "finetuned/trainer_regression.json")
@@ -259,10 +281,12 @@ def main() -> None:
     kept = Path("runs/peers/trainer_regression")
     options.add_argument("--kept", type=Path, default=kept, help="Folder that keeps the predictions of each training.")
     words = options.parse_args()
-    folds = [int(fold) for fold in words.folds.split(",")]
-    setting = Setting(words.data, words.encoder, words.prompts.split(","), folds, words.epochs, words.rate, words.batch)
+    prompts, folds = words.prompts.split(","), fold_numbers(words.folds)
+    setting = Setting(words.data, words.encoder, prompts, folds, words.epochs, words.rate, words.batch)
+    # What is not there, or cannot be trained by, is told at once.
+    finetune_config(setting, prompts[0], folds[0])
     essays = read_asap(setting.data)
-    setting.prompt_folds(essays)  # what is not there is told at once
+    setting.prompt_folds(essays)
     models = {system: measured(system, setting, essays, words.kept) for system in SYSTEMS}
     write_results(
         words.output,

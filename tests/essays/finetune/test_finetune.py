@@ -96,7 +96,8 @@ def test_products_fit_together(run_yaml, tmp_path, name):
 
 
 def test_predictions_hold_the_split(run_yaml, tmp_path):
-    tune(run_yaml, tmp_path / "run")
+    outcome = tune(run_yaml, tmp_path / "run")
+    assert outcome.err.count("of the 20 dev essays to fit rescale on") == 2  # once for each prompt
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     given = {row["essay_id"]: row for row in small_essays()}
     ids: dict[str, list[str]] = {}

@@ -143,6 +143,7 @@ def test_gold_loss_correction(rated, tmp_path, monkeypatch):
     outcome = tune(rated, folder, *words)
     assert outcome.code == 0, outcome.err
     assert {path.name for path in folder.iterdir()} == EVERYTHING | {"teacher", "suspects.csv"}
+    assert " Loss: steered by a teacher of kind glc. " in (folder / "model" / "README.md").read_text(encoding="utf-8")
     write = run_state.write_checkpoint
     for after in (1, 2, 3):
         count: list[Path] = []
@@ -276,6 +277,8 @@ def test_treatments(rated, tmp_path, untrusted, model):
             row["essay_id"]: scores[row["essay_id"]] for row in rows
         }, name
     assert read_mapping(folder / "config.yaml")["data"]["untrusted"] == untrusted
+    learned = 24 if untrusted == "leave_out" else 36
+    assert f"| training essays | {learned} |" in (folder / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_kept_floors_are_of_the_essays_that_were_trained_on(rated, tmp_path):

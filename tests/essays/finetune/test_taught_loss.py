@@ -81,6 +81,7 @@ def test_what_a_run_leaves(run_yaml, taught, name):
         assert all(line["hypergradient_norm"] > 0 and "qwk" in line["dev"] for line in lines)
     else:
         assert any("teacher" in record for record in steps_of(folder))
+    assert f" Loss: steered by a teacher of kind {name[:3]}. " in (folder / "model" / "README.md").read_text()
     check_scores(folder, run_yaml.with_name("essays.jsonl"), "test")
 
 
@@ -133,6 +134,11 @@ def test_controls(run_yaml, taught, tmp_path, control):
     else:
         assert len({weights["mse"] for weights in found}) == len(found)
     assert all(weight >= 0 for weights in found for weight in weights.values())
+    # Who names the folder gets the control, not the teacher that it stands in for.
+    spec, policy = read_teacher(folder / "teacher", torch.device("cpu"))
+    for record in steps_of(folder):
+        given = spec.build().logged_values(policy.coefficients(StudentState(**record["state"])))
+        assert {name: float(value) for name, value in given.items()} == pytest.approx(record["coefficients"], rel=1e-5)
 
 
 class Stopped(Exception):
