@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aes_dynloss.essays.scoring.part_folder import Engine
     from aes_dynloss.essays.scoring.part_tables import Reading
     from aes_dynloss.essays.scoring.run import ReviewSheet, ScoreCounts
+    from aes_dynloss.training.config import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def score_folder(
     *,
     model: Path,
     output: Path,
-    form: Any,  # noqa: ANN401 - a choice, checked by click
+    form: str | None,
     policy: tuple[str, ...],
     coverage: float,
     probabilities: bool,
@@ -87,7 +88,7 @@ def score_folder(
     scale: tuple[str, ...],
     long: bool,
     audit: Path | None,
-    precision: Any,  # noqa: ANN401 - likewise
+    precision: Precision,
     force_precision: bool,
     resume: bool,
     force: bool,

@@ -17,7 +17,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -155,8 +155,9 @@ def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
                 needs["teacher.from"] = teacher.name
                 overrides.append("teacher=" + json.dumps({"from": str(teacher.folder / TEACHER)}))
             config = validate(config_class, apply_overrides(base, overrides), f"{name}, seed {seed}")
-            cell = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid)
-            of_seed[name] = replace(cell, may_run_away=grid.measured_on == "dev")
+            may_run_away = grid.measured_on == "dev"
+            cell = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid, may_run_away=may_run_away)
+            of_seed[name] = cell
         cells += of_seed.values()
     return cells
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,7 +34,6 @@ from aes_dynloss.essays.model.encoders import check_vocabulary, load_encoder, lo
 from aes_dynloss.essays.model.examples import EssayExamples, scored_examples
 from aes_dynloss.essays.model.int8_linear import linear_to_int8
 from aes_dynloss.essays.model.lora import require_peft
-from aes_dynloss.essays.model.model_config import LEAST_RESCALED
 from aes_dynloss.essays.model.ood_distance import OodDistance, fit_ood_distance, reference_rows
 from aes_dynloss.essays.model.prompt_scales import fit_postprocessing, measure_scales
 from aes_dynloss.essays.model.scorer import EncoderScorer
@@ -391,10 +389,10 @@ def _dev_measures(scorer: EncoderScorer, dev: EssayExamples, human: NDArray[np.f
     postprocessing = scorer.postprocessing
     kind = scorer.model.config.postprocessing
     if kind != "none":
-        # Prompts with too few essays are left out here: that is told once, where post-processing is fitted in the end.
-        least = LEAST_RESCALED if kind == "auto" else 1
-        fitted = {prompt: scorer.prompts[prompt].range for prompt, n in Counter(answered).items() if n >= least}
-        postprocessing = fit_postprocessing("rescale", fitted, answered, raw, human)
+        present = {prompt: scorer.prompts[prompt].range for prompt in dict.fromkeys(answered)}
+        postprocessing = fit_postprocessing(
+            "auto" if kind == "auto" else "rescale", present, answered, raw, human, quiet=True
+        )
     points = postprocessing.points(scorer.prompts, answered.tolist(), raw)
     kappas: dict[str, float] = {}
     ratios = []

@@ -184,6 +184,8 @@ def fit_postprocessing(
     prompt_ids: NDArray[np.object_],
     raw: NDArray[np.float64],
     reference: NDArray[np.float64],
+    *,
+    quiet: bool = False,
 ) -> Postprocessing:
     """Fit the rounding on dev.
 
@@ -193,6 +195,7 @@ def fit_postprocessing(
         prompt_ids: Prompt of each dev essay, (N,).
         raw: Raw predictions on the original scale, (N,).
         reference: Human scores, (N,).
+        quiet: Not to warn of prompts with too few essays, as where this is fitted anew at each look.
     """
     if kind == "none":
         return Postprocessing()
@@ -202,7 +205,8 @@ def fit_postprocessing(
         if not rows.any() or (kind == "auto" and rows.sum() < LEAST_RESCALED):
             found = f"{rows.sum()} of the {LEAST_RESCALED} dev essays" if kind == "auto" else "no dev essays"
             what = "rescale" if kind == "auto" else kind
-            logger.warning("Prompt %s has %s to fit %s on; its scores are plainly rounded.", prompt_id, found, what)
+            level = logging.DEBUG if quiet else logging.WARNING
+            logger.log(level, "Prompt %s has %s to fit %s on; its scores are plainly rounded.", prompt_id, found, what)
         elif kind == "cut_points":
             fitted[prompt_id] = fit_cut_points(raw[rows], reference[rows], score_range, resamples=RESAMPLES)
         else:
