@@ -5,8 +5,8 @@
 Every run is a folder OUTPUT/ARM/seed_S that is complete or absent: the same command goes on where it was stopped, and
 given twice at once on one folder shares the runs between its processes. When all are there, the results are written:
 mean and sd over seeds of a measure on test, and the difference from the first arm, or from that which an arm names as
-`beside`, with its standard error. An arm that only teaches, NAME_taught, is not compared. A grid that is measured on
-dev goes on where a training runs away; its row says so.
+`beside`, with its standard error. An arm that only teaches, NAME_taught or NAME_taught-RATE, is not compared. A grid
+that is measured on dev goes on where a training runs away; its row says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from aes_dynloss.training.run_folder import MANIFEST, METRICS, TEACHER, write_js
 logger = logging.getLogger("aes_dynloss.vision")
 
 HERE = Path(__file__).parent
-TEACHES = "_taught"  # ends the name of an arm that only teaches: its student is not compared with others
+TEACHES = "_taught"  # ends the name of an arm that only teaches, see teaches()
 RAN_AWAY = "ran_away.json"  # instead of its report, of a run whose training did not stay finite
 
 
@@ -209,9 +209,19 @@ def results(grid: GridConfig, cells: list[VisionCell]) -> dict[str, Any]:
     }
 
 
+def teaches(arm: str) -> bool:
+    """Whether an arm only teaches, so that its student is compared with no other: its name says so, whatever its rate.
+
+    Examples:
+        >>> teaches("l2t_dlf_taught"), teaches("l2t_dlf_taught-0.015"), teaches("l2t_dlf-0.015")
+        (True, True, False)
+    """
+    return arm.partition("-")[0].endswith(TEACHES)
+
+
 def compared_with(grid: GridConfig, arm: str) -> str | None:
     """The arm beside which another's figures are put; None: none, as for one that only teaches."""
-    if arm.endswith(TEACHES):
+    if teaches(arm):
         return None
     settings, first = grid.arms[arm], _first(grid.arms)
     other = settings.beside or (first if settings.student is None else None)
@@ -219,7 +229,7 @@ def compared_with(grid: GridConfig, arm: str) -> str | None:
 
 
 def _first(arms: Iterable[str]) -> str | None:
-    return next((arm for arm in arms if not arm.endswith(TEACHES)), None)
+    return next((arm for arm in arms if not teaches(arm)), None)
 
 
 def teaching(folder: Path) -> dict[str, Any] | None:
@@ -261,7 +271,7 @@ def table(figures: Mapping[str, Any]) -> str:
     measure, first = figures["grid"]["measure"], _first(figures["arms"])
     lines = [f"| loss | {measure}, mean (sd) | beside {first} (se) | minutes |", "|---|---:|---:|---:|"]
     for arm, values in figures["arms"].items():
-        if arm.endswith(TEACHES):
+        if teaches(arm):
             continue
         if "ran_away" in values:
             own = any(name.startswith(f"{arm}/") for name in values["ran_away"])

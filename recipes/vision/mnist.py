@@ -6,7 +6,8 @@
 A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
 rates with seed 0, and at the next one as long as the lowest or the highest is the best; dev chooses one, and the seeds
 are made five. A rate at which the training runs away counts as the worst. Of L2T-DLF the teacher (_taught) learns at
-half the rate that cross-entropy chose; then it steers fresh students, frozen, whose rate dev chooses as for all others.
+half the rate that cross-entropy chose, then at half of the next lower ones as long as dev is better; the best one then
+steers fresh students, frozen, whose rate dev chooses as for all others.
 Where a training runs away at the rate that was chosen, all else is run before the command fails and names those runs.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -23,7 +24,7 @@ from typing import Any
 
 import click
 import torch
-from grid import HERE, RAN_AWAY, TEACHES, Arm, GridConfig, VisionCell, cells_of, results
+from grid import HERE, RAN_AWAY, Arm, GridConfig, VisionCell, cells_of, results, teaches
 from label_noise import NOISE
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -53,23 +54,28 @@ CONTROL, DLF = "cross_entropy", "l2t_dlf_"
 MATRIX = "l2t_dlf_forward_taught"
 
 
+def whole_grid() -> GridConfig:
+    """The grid of all students and labels, its arms at no rate of their own."""
+    return validate(GridConfig, read_mapping(GRID), GRID.name)
+
+
 def grid_of(name: str, arms: Mapping[str, Arm], **changes: object) -> GridConfig:
     """The grid of a student and a kind of labels, with some arms instead of its own."""
     student, labels = name.split("_")
-    grid = validate(GridConfig, read_mapping(GRID), GRID.name)
+    grid = whole_grid()
     sets = [*grid.sets, f"model={{kind: {student}}}", f"data.labels={labels}"]
     return grid.model_copy(update={"sets": sets, "student": student, "arms": dict(arms), **changes})
+
+
+def at(arm: str, rate: float) -> str:
+    """The name of an arm at a rate."""
+    return f"{arm}-{rate:g}"
 
 
 def at_rate(arm: Arm, rate: float) -> Arm:
     """An arm at a rate of the student."""
     sets = [*arm.sets, f"training.learning_rate={rate:g}", f"training.head_learning_rate={rate:g}"]
     return arm.model_copy(update={"sets": sets})
-
-
-def candidates(arms: Iterable[str], own: Mapping[str, Arm], rates: Sequence[float] = FIRST_TRIED) -> dict[str, Arm]:
-    """Each arm at each rate, by ARM-RATE."""
-    return {f"{name}-{rate:g}": at_rate(own[name], rate) for name in arms for rate in rates}
 
 
 def to_try(known: Mapping[float, float]) -> list[float]:
@@ -88,6 +94,25 @@ def to_try(known: Mapping[float, float]) -> list[float]:
     return [rate for rate in RATES[max(place - 1, 0) : place + 2] if rate not in known]
 
 
+def to_teach(known: Mapping[float, float], plain: float) -> list[float]:
+    """The rate of a teacher's students that is still to be tried, in a list, which is empty where none is.
+
+    Half the plain one, then half of those below it, one by one as long as the lowest so far is the best: where dev
+    chose a plain rate at which the hypergradient is unsteady, half of it is no help.
+
+    Args:
+        known: Dev by rate, of those that were tried.
+        plain: The rate of plain training.
+
+    Examples:
+        >>> to_teach({}, 0.3), to_teach({0.15: 0.7}, 0.3), to_teach({0.15: 0.7, 0.05: 0.6}, 0.3)
+        ([0.15], [0.05], [])
+    """
+    if known and best_rate(known) > min(known):
+        return []
+    return [rate / 2 for rate in RATES if rate <= plain and rate / 2 not in known][-1:]
+
+
 def best_rate(known: Mapping[float, float]) -> float:
     """The rate that is best on dev; of equal ones the lowest."""
     return max(sorted(known), key=lambda rate: known[rate])
@@ -100,37 +125,44 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
 
 
 def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
-    """Dev by rate, of the rates at which an arm was run; minus infinity where it, or its teacher, ran away."""
+    """Dev by rate, of the rates at which an arm was run; minus infinity where its training ran away."""
     known: dict[float, float] = {}
-    teacher = whole.arms[arm].teacher_of
-    for rate in RATES:
-        folder = root / f"{arm}-{rate:g}"
-        needed = [folder, *([] if teacher is None else [root / teacher])]
-        if any((one / f"seed_{seed}" / RAN_AWAY).exists() for one in needed for seed in range(TUNED_ON)):
+    for rate in (rate / 2 for rate in RATES) if teaches(arm) else RATES:
+        folder = root / at(arm, rate)
+        if any((folder / f"seed_{seed}" / RAN_AWAY).exists() for seed in range(TUNED_ON)):
             known[rate] = -math.inf
         elif seeds := reports(folder, TUNED_ON):
             known[rate] = fmean(one["dev"][whole.measure] for one in seeds)
     return known
 
 
-def tuned(root: Path, whole: GridConfig) -> dict[str, Arm]:
-    """The arms of which no rate is left to try, at the one that is best on dev, by ARM-RATE; of equal ones the lowest.
+def tuned(root: Path, whole: GridConfig) -> tuple[dict[str, Arm], dict[str, Arm]]:
+    """The arms at the rates that dev chose, and what is to be run for the next one's.
 
-    An arm whose training, or whose teacher's, ran away at every rate is not among them. What teaches is not tuned: its
-    students learn at half the rate that cross-entropy chose.
+    Teachers wait for the control's rate, and those that they steer for theirs. In neither is an arm whose training ran
+    away at every rate, nor one that needs such an arm.
+
+    Returns:
+        By ARM-RATE: the arms of which no rate is left to try, at the best one, of equal ones the lowest; and the first
+        of the others at each rate that is to be tried now.
     """
     best: dict[str, float] = {}
-    for arm in whole.arms:
-        known = tried(root, whole, arm)
-        if not to_try(known) and max(known.values()) > -math.inf:
-            best[arm] = best_rate(known)
-    arms = {}
+    arms: dict[str, Arm] = {}
+    trials: dict[str, Arm] = {}
     for arm, settings in whole.arms.items():
-        if arm in best:
-            arms[f"{arm}-{best[arm]:g}"] = at_rate(settings, best[arm])
-        elif arm.endswith(TEACHES) and CONTROL in best:
-            arms[arm] = at_rate(settings, best[CONTROL] / 2)
-    return arms
+        needed = CONTROL if teaches(arm) else settings.teacher_of
+        if needed is not None and needed not in best:
+            continue
+        own = settings
+        if settings.teacher_of is not None:
+            own = settings.model_copy(update={"teacher_of": at(settings.teacher_of, best[settings.teacher_of])})
+        known = tried(root, whole, arm)
+        if rates := to_teach(known, best[CONTROL]) if teaches(arm) else to_try(known):
+            trials = trials or {at(arm, rate): at_rate(own, rate) for rate in rates}
+        elif max(known.values()) > -math.inf:
+            best[arm] = best_rate(known)
+            arms[at(arm, best[arm])] = at_rate(own, best[arm])
+    return arms, trials
 
 
 def run(name: str, root: Path) -> None:
@@ -144,17 +176,15 @@ def run(name: str, root: Path) -> None:
         TrainingError: The control's training ran away at every rate; or all is done, but for runs of arms at their own
             rates whose training ran away, and for those that need them.
     """
-    whole = validate(GridConfig, read_mapping(GRID), GRID.name)
-    for arm, settings in whole.arms.items():
-        if not arm.endswith(TEACHES):
-            teacher = settings.teacher_of
-            taught = {} if teacher is None else {teacher: tuned(root, whole)[teacher]}
-            while rates := to_try(tried(root, whole, arm)):
-                _run_arms(name, root, taught | candidates([arm], whole.arms, rates), TUNED_ON)
-            if arm == CONTROL and max(tried(root, whole, arm).values()) == -math.inf:
-                raise TrainingError(f"{name}: the training of {arm} ran away at every rate, and all arms need its own.")
+    whole = whole_grid()
+    arms, trials = tuned(root, whole)
+    while trials:
+        _run_arms(name, root, arms | trials, TUNED_ON)
+        arms, trials = tuned(root, whole)
+        if not any(arm.startswith(f"{CONTROL}-") for arm in (*arms, *trials)):
+            raise TrainingError(f"{name}: the training of {CONTROL} ran away at every rate, and all arms need its own.")
     for seeds in range(TUNED_ON, whole.seeds + 1):  # so that what is there can be compared whenever it is stopped
-        cells = _run_arms(name, root, tuned(root, whole), seeds)
+        cells = _run_arms(name, root, arms, seeds)
     if lost := [str(cell.name) for cell in cells if cell.name in cell.ran_away]:
         raise TrainingError(
             f"{name}: training ran away in {', '.join(lost)}, see {RAN_AWAY} there; all else is done. `collect` leaves "
@@ -203,7 +233,7 @@ def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
     Returns:
         The figures, the arms by their names without the rates; empty where the control is not among them.
     """
-    arms = tuned(root, validate(GridConfig, read_mapping(GRID), GRID.name))
+    arms, _ = tuned(root, whole_grid())
     done = {
         arm: own
         for arm, own in arms.items()
@@ -214,14 +244,15 @@ def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
     grid = grid_of(name, done, seeds=seeds)
     figures = results(grid, cells_of(grid, root.resolve()))
     for values in figures["arms"].values():
-        values["beside"] = values["beside"] and values["beside"].partition("-")[0]
+        for key in ("beside", "teacher_of"):
+            values[key] = values[key] and values[key].partition("-")[0]
     figures["arms"] = {arm.partition("-")[0]: values for arm, values in figures["arms"].items()}
     return figures
 
 
 def table(figures: Mapping[str, Any]) -> str:
     """Errors on test in percent, mean (SD) over seeds; then by what part L2T-DLF has fewer (-), with 95 % intervals."""
-    names = list(dict.fromkeys(arm for own in figures.values() for arm in own["arms"] if not arm.endswith(TEACHES)))
+    names = list(dict.fromkeys(arm for own in figures.values() for arm in own["arms"] if not teaches(arm)))
     titles = [
         f"{labels}: error in %, seeds: {own['grid']['seeds']} | {best_taught(own) or 'L2T-DLF'} beside it"
         for labels, own in figures.items()
@@ -248,7 +279,7 @@ def _cells(own: Mapping[str, Any], arm: str) -> tuple[str, str]:
 
 def best_taught(own: Mapping[str, Any]) -> str | None:
     """The form of L2T-DLF that is best on dev; None where none is there."""
-    forms = [arm for arm in own["arms"] if arm.startswith(DLF) and not arm.endswith(TEACHES)]
+    forms = [arm for arm in own["arms"] if arm.startswith(DLF) and not teaches(arm)]
     measure = own["grid"]["measure"]
     return max(forms, key=lambda arm: fmean(report[measure] for report in own["arms"][arm]["dev"]), default=None)
 
@@ -277,14 +308,14 @@ def relative_change(errors: Sequence[float], others: Sequence[float]) -> tuple[f
     return math.expm1(centre), math.expm1(centre - half), math.expm1(centre + half)
 
 
-def taught_matrix(root: Path, seeds: int) -> Tensor:
-    """C of the forward correction half-way through a training, the mean over seeds, (K, K)."""
+def taught_matrix(arm: Path, seeds: int) -> Tensor:
+    """C of the forward correction that an arm taught, half-way through a training, the mean over seeds, (K, K)."""
     matrices = []
     for seed in range(seeds):
-        spec, policy = read_teacher(root / MATRIX / f"seed_{seed}" / TEACHER, torch.device("cpu"))
+        spec, policy = read_teacher(arm / f"seed_{seed}" / TEACHER, torch.device("cpu"))
         loss = spec.build()
         if not isinstance(loss, ForwardCorrection):
-            raise ConfigError(f"{root / MATRIX}: expected a forward correction, found {spec.family}. Run it again.")
+            raise ConfigError(f"{arm}: expected a forward correction, found {spec.family}. Run it again.")
         matrices.append(loss.matrices(policy.coefficients(StudentState(0.5, 0.5, 0.9)))[0])
     return torch.stack(matrices).mean(0)
 
@@ -340,10 +371,15 @@ def collect(root: Path, seeds: int, names: Sequence[str] = GRIDS, into: Path = R
         figures = {name.partition("_")[2]: own for name, own in grids.items() if own and name.startswith(student)}
         if figures:
             write_json(into / f"mnist_{student}.json", figures)
-        taught = {labels: root / f"{student}_{labels}" for labels, own in figures.items() if MATRIX in own["arms"]}
-        if taught:
+        matrices = {}
+        for labels, own in figures.items():
+            if MATRIX in own["arms"]:
+                folder = root / f"{student}_{labels}"
+                arm = next(arm for arm in tuned(folder, whole_grid())[0] if arm.startswith(f"{MATRIX}-"))
+                matrices[labels] = taught_matrix(folder / arm, seeds)
+        if matrices:
             with plot_style():
-                figure = picture({labels: taught_matrix(folder, seeds) for labels, folder in taught.items()})
+                figure = picture(matrices)
                 figure.savefig(into / f"mnist_{student}.svg", metadata={"Date": None})
 
 

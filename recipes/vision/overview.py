@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grid import TEACHES, GridConfig, minutes, with_spread
+from grid import GridConfig, minutes, teaches, with_spread
 
 from aes_dynloss.configfile import read_mapping, validate
 
@@ -39,7 +39,7 @@ def overview() -> str:
         figures = read_mapping(HERE / "results" / f"{stem}.json")
         grid = validate(GridConfig, read_mapping(HERE / "grids" / f"{stem}.yaml"), stem)
         if grid.measured_on == "test":
-            shown = {arm: values for arm, values in figures["arms"].items() if not arm.endswith(TEACHES)}
+            shown = {arm: values for arm, values in figures["arms"].items() if not teaches(arm)}
             lines += [_line(stem, grid, arm, values) for arm, values in shown.items()]
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,8 @@ def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1) -> No
     from mnist import FIRST_TRIED
 
     for arm, values in dev.items():
-        for rate, value in zip((*FIRST_TRIED, 1.0, 3.0), values, strict=False):
+        rates = (0.015, 0.005) if arm.endswith("_taught") else (*FIRST_TRIED, 1.0, 3.0)
+        for rate, value in zip(rates, values, strict=False):
             for seed in range(seeds):
                 folder = root / f"{arm}-{rate:g}" / f"seed_{seed}"
                 folder.mkdir(parents=True)
@@ -48,32 +50,48 @@ def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1) -> No
 
 
 def test_dev_chooses_each_arm_s_rate(tmp_path: Path, mnist: Any, whole: Any) -> None:
-    """Of equal ones the lowest; an arm that is not tried at all rates has none; teachers go at half the control's.
+    """Of equal ones the lowest; an arm that is not tried at all rates has none, and is tried next.
 
     Nor has one whose best is the highest or the lowest so far.
     """
     dev = {"cross_entropy": [0.7, 0.8, 0.8, 0.1], "focal": [0.7, 0.6, 0.1, 0.9, 0.8], "mwn": [0.9] * 3}
+    dev |= {f"l2t_dlf_{form}_taught": [0.8, 0.7] for form in ("classes", "forward", "matrix")}
     write_reports(tmp_path, dev | {"glc": [0.1, 0.2, 0.3, 0.4], "label_smoothing": [0.4, 0.3, 0.2, 0.1]})
-    arms = mnist.tuned(tmp_path, whole)
-    taught = [f"l2t_dlf_{form}_taught" for form in ("classes", "forward", "matrix")]
+    arms, trials = mnist.tuned(tmp_path, whole)
+    taught = [f"l2t_dlf_{form}_taught-0.015" for form in ("classes", "forward", "matrix")]
     assert list(arms) == ["cross_entropy-0.03", *taught, "focal-0.3"]
     low, half, high = 0.03, 0.015, 0.3
     assert arms["cross_entropy-0.03"].sets[-2:] == [f"training.{name}learning_rate={low:g}" for name in ("", "head_")]
-    assert f"training.learning_rate={half:g}" in arms["l2t_dlf_matrix_taught"].sets
+    assert f"training.learning_rate={half:g}" in arms["l2t_dlf_matrix_taught-0.015"].sets
     assert f"training.learning_rate={high:g}" in arms["focal-0.3"].sets
+    assert list(trials) == [f"generalised_cross_entropy-{rate:g}" for rate in mnist.FIRST_TRIED]
+    assert all(sum("learning_rate=" in text for text in arm.sets) >= 2 for arm in trials.values())
 
 
-def test_all_arms_are_tried_at_as_many_rates(mnist: Any, whole: Any) -> None:
-    tried = mnist.candidates([arm for arm in whole.arms if not arm.endswith(mnist.TEACHES)], whole.arms)
-    assert len(tried) == len(mnist.FIRST_TRIED) * sum(not arm.endswith("_taught") for arm in whole.arms)
-    assert all(sum("learning_rate=" in text for text in arm.sets) >= 2 for arm in tried.values())
+def test_teachers_wait_for_the_control_and_students_for_teachers(tmp_path: Path, mnist: Any, whole: Any) -> None:
+    """A teacher goes down from half the control's rate until dev is no better."""
+    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"cross_entropy-{rate:g}" for rate in mnist.FIRST_TRIED]
+    usual = [0.7, 0.8, 0.6, 0.1]
+    write_reports(tmp_path, {"cross_entropy": usual, "generalised_cross_entropy": usual, "glc": usual})
+    first, form = "l2t_dlf_classes_taught", "l2t_dlf_classes"
+    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.015"]
+    write_reports(tmp_path, {first: [0.8]})
+    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.005"]
+    shutil.rmtree(tmp_path / f"{first}-0.015")
+    write_reports(tmp_path, {first: [0.8, 0.9]})
+    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.0015"]
+    (tmp_path / f"{first}-0.0015" / "seed_0").mkdir(parents=True)
+    (tmp_path / f"{first}-0.0015" / "seed_0" / "ran_away.json").write_text("{}")
+    arms, trials = mnist.tuned(tmp_path, whole)
+    assert f"{first}-0.005" in arms
+    assert {arm.teacher_of for arm in trials.values()} == {f"{first}-0.005"}
+    assert list(trials) == [f"{form}-{rate:g}" for rate in mnist.FIRST_TRIED]
 
 
 @pytest.mark.parametrize("name", ["mlp_zero40", "lenet_pair45", "mlp_clean"])
 def test_every_arm_of_every_grid_is_a_configuration(tmp_path: Path, mnist: Any, whole: Any, name: str) -> None:
-    teachers = {arm: own for arm, own in whole.arms.items() if arm.endswith(mnist.TEACHES)}
-    rest = [arm for arm in whole.arms if arm not in teachers]
-    cells = mnist.cells_of(mnist.grid_of(name, teachers | mnist.candidates(rest, whole.arms), seeds=2), tmp_path)
+    arms = {arm: mnist.at_rate(own, 0.03) for arm, own in whole.arms.items()}
+    cells = mnist.cells_of(mnist.grid_of(name, arms, seeds=2), tmp_path)
     student, labels = name.split("_")
     assert {(cell.config.model.kind, cell.config.data.labels) for cell in cells} == {(student, labels)}
     assert {cell.config.data.trusted for cell in cells} == {500}  # in training in every arm
@@ -86,16 +104,13 @@ def test_what_is_collected(tmp_path: Path, mnist: Any) -> None:
     write_reports(root, {"cross_entropy": [0.7, 0.8, 0.6, 0.1], "glc": [0.8, 0.9, 0.9, 0.9]}, seeds=2)
     write_reports(root, {"l2t_dlf_classes": [0.9, 0.95, 0.9, 0.9], "l2t_dlf_matrix": [0.8, 0.85, 0.8, 0.8]}, seeds=2)
     write_reports(root, {"focal": [0.6, 0.7, 0.7, 0.7]}, seeds=1)
-    for kind in ("classes", "matrix"):
-        for seed in range(2):
-            taught = root / f"l2t_dlf_{kind}_taught" / f"seed_{seed}"
-            taught.mkdir(parents=True)
-            (taught / "report.json").write_text('{"dev": {"accuracy": 0.5}, "test": {"accuracy": 0.5}, "seconds": 1.0}')
-            (taught / "metrics.jsonl").write_text("")
+    write_reports(root, {f"l2t_dlf_{form}_taught": [0.5, 0.4] for form in ("classes", "matrix")}, seeds=2)
     figures = mnist.collected("mlp_zero40", root, 2)
     assert [arm for arm in figures["arms"] if "taught" not in arm] == [
         "cross_entropy", "glc", "l2t_dlf_classes", "l2t_dlf_matrix",
     ]  # fmt: skip
+    assert figures["arms"]["l2t_dlf_matrix"]["teacher_of"] == "l2t_dlf_matrix_taught"
+    assert figures["arms"]["l2t_dlf_matrix_taught"]["beside"] is None
     assert str(tmp_path) not in json.dumps(figures)
     assert mnist.best_taught(figures) == "l2t_dlf_classes"
     assert mnist.errors_of(figures, "cross_entropy") == pytest.approx([0.21, 0.22])
@@ -168,8 +183,8 @@ def test_a_rate_at_which_training_runs_away_is_the_worst(
     """The grid goes on, with another rate or without the arm, and such a rate is not tried again."""
     trained.limits["glc"] = limit
     mnist.run("mlp_zero40", tmp_path / "runs")
-    assert list(mnist.tuned(tmp_path / "runs", trained.whole)) == [
-        "cross_entropy-3", *chosen, "l2t_dlf_classes_taught", "l2t_dlf_classes-3",
+    assert list(mnist.tuned(tmp_path / "runs", trained.whole)[0]) == [
+        "cross_entropy-3", *chosen, "l2t_dlf_classes_taught-1.5", "l2t_dlf_classes-3",
     ]  # fmt: skip
     assert all((tmp_path / "runs" / arm / "seed_1" / "report.json").exists() for arm in chosen)
     lines = [line for line in caplog.messages if "ran away" in line]
@@ -193,8 +208,7 @@ TEACHER = "l2t_dlf_classes_taught"
     ("away", "lost", "others"),
     [
         ("glc/seed_1", ["glc-3/seed_1"], {"cross_entropy", TEACHER, "l2t_dlf_classes"}),
-        (f"{TEACHER}/seed_1", [f"{TEACHER}/seed_1"], {"cross_entropy", "glc"}),
-        (TEACHER, [f"{TEACHER}/seed_0", f"{TEACHER}/seed_1"], {"cross_entropy", "glc"}),
+        (f"{TEACHER}/seed_1", [f"{TEACHER}-1.5/seed_1"], {"cross_entropy", "glc"}),
     ],
 )
 def test_at_the_rate_that_was_chosen_no_seed_may_run_away(
@@ -209,6 +223,14 @@ def test_at_the_rate_that_was_chosen_no_seed_may_run_away(
         assert len(trained.runs) == len(set(trained.runs))
     assert {str(path.parent.relative_to(root)) for path in root.rglob("ran_away.json")} == set(lost)
     assert set(mnist.collected("mlp_zero40", root, 2)["arms"]) == others
+
+
+def test_a_teacher_that_runs_away_at_every_rate_has_no_students(tmp_path: Path, mnist: Any, trained: Any) -> None:
+    trained.limits[TEACHER] = 0.0
+    mnist.run("mlp_zero40", tmp_path)
+    assert list(mnist.tuned(tmp_path, trained.whole)[0]) == ["cross_entropy-3", "glc-3"]
+    tried = {run for run in trained.runs if run.startswith("l2t")}
+    assert tried == {f"{TEACHER}-{rate / 2:g}/seed_0" for rate in mnist.RATES}
 
 
 def test_a_run_that_ran_away_ends_no_other_grid(tmp_path: Path, mnist: Any, trained: Any) -> None:
@@ -287,17 +309,18 @@ def test_the_results_are_those_of_the_grid_as_it_is(path: Path, mnist: Any, whol
     student = path.stem.partition("_")[2]
     for labels, own in read_mapping(path).items():
         assert own["grid"]["sets"] == mnist.grid_of(f"{student}_{labels}", whole.arms).sets
-        rates = {f"training.learning_rate={rate:g}" for rate in mnist.RATES}
+        rates = {f"training.learning_rate={rate:g}": rate for rate in mnist.RATES}
+        halves = {f"training.learning_rate={rate / 2:g}": rate for rate in mnist.RATES}
+        plain = rates[own["arms"][mnist.CONTROL]["sets"][-2]]
         for arm, values in own["arms"].items():
             settings = whole.arms[arm]
             assert values["sets"][:-2] == settings.sets
             assert values["teacher_of"] == settings.teacher_of
-            if not arm.endswith(mnist.TEACHES):
-                assert values["sets"][-2] in rates
+            assert (halves[values["sets"][-2]] <= plain) if mnist.teaches(arm) else values["sets"][-2] in rates
 
 
 def test_losses_are_transferred_at_the_rates_that_dev_chose_here(mnist: Any) -> None:
-    """Each arm at that of the same loss on zero40; teachers at half that of the control."""
+    """Each arm, a teacher's too, at that of the same loss on zero40."""
     stored = read_mapping(mnist.RESULTS / "mnist_mlp.json")["zero40"]["arms"]
 
     def rate_of(sets: list[str]) -> str:
@@ -306,12 +329,9 @@ def test_losses_are_transferred_at_the_rates_that_dev_chose_here(mnist: Any) -> 
         assert len(set(rates)) == 1
         return rates[0]
 
-    chosen = {arm: rate_of(values["sets"]) for arm, values in stored.items() if not arm.endswith(mnist.TEACHES)}
-    chosen.setdefault("l2t_dlf_forward", chosen["glc"])
     grid = read_mapping(mnist.HERE / "grids" / "fashion_mnist_transfer.yaml")
     for name, arm in grid["arms"].items():
-        loss = name.removeprefix("mnist_lenet_").removesuffix("_from_mnist")
-        expected = f"{float(chosen[mnist.CONTROL]) / 2:g}" if name.endswith(mnist.TEACHES) else chosen[loss]
-        assert (name, rate_of(arm["sets"])) == (name, expected)
+        loss = name.removeprefix("mnist_lenet_").removesuffix("_from_mnist").replace("_mnist_taught", "_taught")
+        assert (name, rate_of(arm["sets"])) == (name, rate_of(stored[loss]["sets"]))
         on_mnist = "data.source=data/mnist.parquet" in arm["sets"]
         assert on_mnist is (name.startswith("mnist_") or name.endswith("_mnist_taught"))
