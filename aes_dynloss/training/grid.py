@@ -178,12 +178,14 @@ def run_cell(cell: Cell) -> bool:
             logger.info("%s %s.", "Resuming" if begun else "Beginning", cell.name)
             if begun:
                 write_text(cell.work / CONFIG, dump_yaml(cell.config.model_dump(mode="json")))
-            cell.run(resume=begun)
+            try:
+                cell.run(resume=begun)
+            finally:
+                gc.collect()  # a run's model must not stay on the card beside the next one's
     except AesDynlossError as error:
         raise type(error)(f"{cell.name}: {error}") from None
     finally:
         lock.release()
-        gc.collect()  # a run's model must not stay on the card beside the next one's
     return True
 
 

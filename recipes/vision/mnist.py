@@ -6,8 +6,8 @@
 A grid, such as mlp_zero40, is `grids/mnist.yaml` on one student and one kind of labels. Each arm is first run at four
 rates with seed 0, and at the next one as long as the lowest or the highest is the best; dev chooses one, and the seeds
 are made five. A rate at which the training runs away counts as the worst. Of L2T-DLF the teacher (_taught) learns at
-half the rate that cross-entropy chose, then at half of the next lower ones as long as dev is better; the best one then
-steers fresh students, frozen, whose rate dev chooses as for all others.
+half the rate that cross-entropy chose and then steers fresh students, frozen, whose rate dev chooses as for all others;
+then at half of the next lower ones, as long as dev of those that it steers is better.
 Where a training runs away at the rate that was chosen, all else is run before the command fails and names those runs.
 """
 
@@ -97,18 +97,19 @@ def to_try(known: Mapping[float, float]) -> list[float]:
 def to_teach(known: Mapping[float, float], plain: float) -> list[float]:
     """The rate of a teacher's students that is still to be tried, in a list, which is empty where none is.
 
-    Half the plain one, then half of those below it, one by one as long as the lowest so far is the best: where dev
-    chose a plain rate at which the hypergradient is unsteady, half of it is no help.
+    Half the plain one, then half of those below it, one by one as long as dev is better than at all higher ones: where
+    dev chose a plain rate at which the hypergradient is unsteady, half of it is no help.
 
     Args:
-        known: Dev by rate, of those that were tried.
+        known: By rate, of those that were tried, dev of the best of the students that the teacher then steered.
         plain: The rate of plain training.
 
     Examples:
         >>> to_teach({}, 0.3), to_teach({0.15: 0.7}, 0.3), to_teach({0.15: 0.7, 0.05: 0.6}, 0.3)
         ([0.15], [0.05], [])
     """
-    if known and best_rate(known) > min(known):
+    lowest = min(known, default=math.inf)
+    if any(dev > -math.inf and dev >= known[lowest] for rate, dev in known.items() if rate > lowest):
         return []
     return [rate / 2 for rate in RATES if rate <= plain and rate / 2 not in known][-1:]
 
@@ -127,42 +128,71 @@ def reports(folder: Path, seeds: int) -> list[dict[str, Any]]:
 def tried(root: Path, whole: GridConfig, arm: str) -> dict[float, float]:
     """Dev by rate, of the rates at which an arm was run; minus infinity where its training ran away."""
     known: dict[float, float] = {}
-    for rate in (rate / 2 for rate in RATES) if teaches(arm) else RATES:
+    for rate in RATES:
         folder = root / at(arm, rate)
-        if any((folder / f"seed_{seed}" / RAN_AWAY).exists() for seed in range(TUNED_ON)):
+        if ran_away(folder):
             known[rate] = -math.inf
         elif seeds := reports(folder, TUNED_ON):
             known[rate] = fmean(one["dev"][whole.measure] for one in seeds)
     return known
 
 
+def ran_away(folder: Path) -> bool:
+    """Whether the training of one of the seeds that tune an arm ran away."""
+    return any((folder / f"seed_{seed}" / RAN_AWAY).exists() for seed in range(TUNED_ON))
+
+
 def tuned(root: Path, whole: GridConfig) -> tuple[dict[str, Arm], dict[str, Arm]]:
     """The arms at the rates that dev chose, and what is to be run for the next one's.
 
-    Teachers wait for the control's rate, and those that they steer for theirs. In neither is an arm whose training ran
-    away at every rate, nor one that needs such an arm.
+    Teachers wait for the control's rate. In neither is an arm whose training ran away at every rate.
 
     Returns:
-        By ARM-RATE: the arms of which no rate is left to try, at the best one, of equal ones the lowest; and the first
-        of the others at each rate that is to be tried now.
+        By ARM-RATE, or ARM-RATE_OF_ITS_TEACHER-RATE: the arms of which no rate is left to try, at the best one, of
+        equal ones the lowest, of a teacher's the highest, each after its teacher; and the first of the others at each
+        rate that is to be tried.
     """
-    best: dict[str, float] = {}
     arms: dict[str, Arm] = {}
     trials: dict[str, Arm] = {}
+    control = tried(root, whole, CONTROL)
     for arm, settings in whole.arms.items():
-        needed = CONTROL if teaches(arm) else settings.teacher_of
-        if needed is not None and needed not in best:
+        if settings.teacher_of is None and not teaches(arm):
+            own, left = _alone(root, whole, arm, settings)
+        elif settings.teacher_of is not None and not to_try(control):
+            own, left = _steered(root, whole, arm, best_rate(control))
+        else:
             continue
-        own = settings
-        if settings.teacher_of is not None:
-            own = settings.model_copy(update={"teacher_of": at(settings.teacher_of, best[settings.teacher_of])})
-        known = tried(root, whole, arm)
-        if rates := to_teach(known, best[CONTROL]) if teaches(arm) else to_try(known):
-            trials = trials or {at(arm, rate): at_rate(own, rate) for rate in rates}
-        elif max(known.values()) > -math.inf:
-            best[arm] = best_rate(known)
-            arms[at(arm, best[arm])] = at_rate(own, best[arm])
+        arms |= own
+        trials = trials or left
     return arms, trials
+
+
+def _alone(root: Path, whole: GridConfig, arm: str, settings: Arm) -> tuple[dict[str, Arm], dict[str, Arm]]:
+    """Of an arm whose own rate alone is to be chosen, itself at the best one, and what is to be tried."""
+    known = tried(root, whole, arm)
+    if rates := to_try(known):
+        return {}, {at(arm, rate): at_rate(settings, rate) for rate in rates}
+    best = best_rate(known)
+    return {at(arm, best): at_rate(settings, best)} if known[best] > -math.inf else {}, {}
+
+
+def _steered(root: Path, whole: GridConfig, arm: str, plain: float) -> tuple[dict[str, Arm], dict[str, Arm]]:
+    """Of an arm whose teacher's rate is to be chosen too, both at their best ones, and what is to be tried."""
+    teacher = str(whole.arms[arm].teacher_of)
+    known, found = dict[float, float](), dict[float, dict[str, Arm]]()
+    while rates := to_teach(known, plain):
+        [rate] = rates
+        known[rate], found[rate] = -math.inf, {}
+        if ran_away(root / at(teacher, rate)):
+            continue
+        taught = {at(teacher, rate): at_rate(whole.arms[teacher], rate)}
+        steered = whole.arms[arm].model_copy(update={"teacher_of": at(teacher, rate)})
+        own, trials = _alone(root, whole, at(arm, rate), steered)
+        if trials:
+            return {}, taught | trials
+        if own:
+            known[rate], found[rate] = max(tried(root, whole, at(arm, rate)).values()), taught | own
+    return found[max(sorted(known, reverse=True), key=known.__getitem__)], {}
 
 
 def run(name: str, root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,13 +33,13 @@ def whole(mnist: Any) -> Any:
     return validate(mnist.GridConfig, read_mapping(mnist.GRID), "mnist.yaml")
 
 
-def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1) -> None:
-    """Reports of arms at the first rates; on test each seed is .01 below dev."""
+def write_reports(root: Path, dev: dict[str, list[float]], seeds: int = 1, begin: int = 0) -> None:
+    """Reports of arms at the first rates, without some of these; on test each seed is .01 below dev."""
     from mnist import FIRST_TRIED
 
     for arm, values in dev.items():
-        rates = (0.015, 0.005) if arm.endswith("_taught") else (*FIRST_TRIED, 1.0, 3.0)
-        for rate, value in zip(rates, values, strict=False):
+        rates = (0.015, 0.005) if arm.endswith("_taught") else (*FIRST_TRIED, 1.0, 3.0)  # half of 0.03, and of 0.01
+        for rate, value in list(zip(rates, values, strict=False))[begin:]:
             for seed in range(seeds):
                 folder = root / f"{arm}-{rate:g}" / f"seed_{seed}"
                 folder.mkdir(parents=True)
@@ -55,37 +55,48 @@ def test_dev_chooses_each_arm_s_rate(tmp_path: Path, mnist: Any, whole: Any) -> 
     Nor has one whose best is the highest or the lowest so far.
     """
     dev = {"cross_entropy": [0.7, 0.8, 0.8, 0.1], "focal": [0.7, 0.6, 0.1, 0.9, 0.8], "mwn": [0.9] * 3}
-    dev |= {f"l2t_dlf_{form}_taught": [0.8, 0.7] for form in ("classes", "forward", "matrix")}
+    dev |= {"l2t_dlf_matrix_taught": [0.5, 0.6], "l2t_dlf_matrix-0.015": [0.1, 0.3, 0.8, 0.7]}
+    dev |= {"l2t_dlf_matrix-0.005": [0.1, 0.8, 0.7, 0.7]}  # the best that the other rate's do, not the teacher's own
     write_reports(tmp_path, dev | {"glc": [0.1, 0.2, 0.3, 0.4], "label_smoothing": [0.4, 0.3, 0.2, 0.1]})
+    write_reports(tmp_path, {"l2t_dlf_matrix-0.0015": [0.1, 0.5, 0.2, 0.7, 0.1]})
     arms, trials = mnist.tuned(tmp_path, whole)
-    taught = [f"l2t_dlf_{form}_taught-0.015" for form in ("classes", "forward", "matrix")]
-    assert list(arms) == ["cross_entropy-0.03", *taught, "focal-0.3"]
-    low, half, high = 0.03, 0.015, 0.3
+    matrix = ["l2t_dlf_matrix_taught-0.005", "l2t_dlf_matrix-0.005-0.03"]
+    assert list(arms) == ["cross_entropy-0.03", *matrix, "focal-0.3"]
+    low, high = 0.03, 0.3
     assert arms["cross_entropy-0.03"].sets[-2:] == [f"training.{name}learning_rate={low:g}" for name in ("", "head_")]
-    assert f"training.learning_rate={half:g}" in arms["l2t_dlf_matrix_taught-0.015"].sets
+    assert "training.learning_rate=0.005" in arms[matrix[0]].sets
+    assert (arms[matrix[1]].teacher_of, arms[matrix[1]].sets[-2]) == (matrix[0], f"training.learning_rate={low:g}")
     assert f"training.learning_rate={high:g}" in arms["focal-0.3"].sets
     assert list(trials) == [f"generalised_cross_entropy-{rate:g}" for rate in mnist.FIRST_TRIED]
     assert all(sum("learning_rate=" in text for text in arm.sets) >= 2 for arm in trials.values())
 
 
-def test_teachers_wait_for_the_control_and_students_for_teachers(tmp_path: Path, mnist: Any, whole: Any) -> None:
-    """A teacher goes down from half the control's rate until dev is no better."""
+def test_a_teacher_s_rate_is_chosen_by_those_that_it_steers(tmp_path: Path, mnist: Any, whole: Any) -> None:
+    """From half the control's, which it waits for, down until they do no better; one that runs away steers none."""
     assert list(mnist.tuned(tmp_path, whole)[1]) == [f"cross_entropy-{rate:g}" for rate in mnist.FIRST_TRIED]
     usual = [0.7, 0.8, 0.6, 0.1]
     write_reports(tmp_path, {"cross_entropy": usual, "generalised_cross_entropy": usual, "glc": usual})
-    first, form = "l2t_dlf_classes_taught", "l2t_dlf_classes"
-    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.015"]
-    write_reports(tmp_path, {first: [0.8]})
-    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.005"]
-    shutil.rmtree(tmp_path / f"{first}-0.015")
-    write_reports(tmp_path, {first: [0.8, 0.9]})
-    assert list(mnist.tuned(tmp_path, whole)[1]) == [f"{first}-0.0015"]
-    (tmp_path / f"{first}-0.0015" / "seed_0").mkdir(parents=True)
-    (tmp_path / f"{first}-0.0015" / "seed_0" / "ran_away.json").write_text("{}")
+
+    def tried(rate: float, students: Sequence[float] = mnist.FIRST_TRIED) -> list[str]:
+        names = [f"l2t_dlf_classes-{rate:g}-{own:g}" for own in students]
+        arms, trials = mnist.tuned(tmp_path, whole)
+        assert list(trials) == [f"l2t_dlf_classes_taught-{rate:g}", *names]
+        assert {trials[name].teacher_of for name in names} == {f"l2t_dlf_classes_taught-{rate:g}"}
+        assert not any(arm.startswith("l2t") for arm in arms)
+        return names
+
+    tried(0.015)
+    write_reports(tmp_path, {"l2t_dlf_classes-0.015": [0.1, 0.8, 0.9, 0.95]})
+    assert len(tried(0.015, [1.0])) == 1
+    write_reports(tmp_path, {"l2t_dlf_classes-0.015": [0.1, 0.8, 0.9, 0.95, 0.1]}, begin=4)
+    tried(0.005)
+    write_reports(tmp_path, {"l2t_dlf_classes-0.005": [0.1, 0.8, 0.96, 0.9]})
+    tried(0.0015)
+    (tmp_path / "l2t_dlf_classes_taught-0.0015" / "seed_0").mkdir(parents=True)
+    (tmp_path / "l2t_dlf_classes_taught-0.0015" / "seed_0" / "ran_away.json").write_text("{}")
     arms, trials = mnist.tuned(tmp_path, whole)
-    assert f"{first}-0.005" in arms
-    assert {arm.teacher_of for arm in trials.values()} == {f"{first}-0.005"}
-    assert list(trials) == [f"{form}-{rate:g}" for rate in mnist.FIRST_TRIED]
+    assert list(arms)[-2:] == ["l2t_dlf_classes_taught-0.005", "l2t_dlf_classes-0.005-0.1"]
+    assert next(iter(trials)) == "l2t_dlf_forward_taught-0.015"
 
 
 @pytest.mark.parametrize("name", ["mlp_zero40", "lenet_pair45", "mlp_clean"])
@@ -102,7 +113,10 @@ def test_what_is_collected(tmp_path: Path, mnist: Any) -> None:
     """Arms that are tuned and have the seeds, without their rates' numbers; L2T-DLF's form is the one best on dev."""
     root = tmp_path / "mlp_zero40"
     write_reports(root, {"cross_entropy": [0.7, 0.8, 0.6, 0.1], "glc": [0.8, 0.9, 0.9, 0.9]}, seeds=2)
-    write_reports(root, {"l2t_dlf_classes": [0.9, 0.95, 0.9, 0.9], "l2t_dlf_matrix": [0.8, 0.85, 0.8, 0.8]}, seeds=2)
+    students = {"l2t_dlf_classes": [0.9, 0.95, 0.9, 0.9], "l2t_dlf_matrix": [0.8, 0.85, 0.8, 0.8]}
+    for form, values in students.items():
+        lower = [value - 0.1 for value in values]
+        write_reports(root, {f"{form}-0.015": values, f"{form}-0.005": lower}, seeds=2)
     write_reports(root, {"focal": [0.6, 0.7, 0.7, 0.7]}, seeds=1)
     write_reports(root, {f"l2t_dlf_{form}_taught": [0.5, 0.4] for form in ("classes", "matrix")}, seeds=2)
     figures = mnist.collected("mlp_zero40", root, 2)
@@ -184,7 +198,7 @@ def test_a_rate_at_which_training_runs_away_is_the_worst(
     trained.limits["glc"] = limit
     mnist.run("mlp_zero40", tmp_path / "runs")
     assert list(mnist.tuned(tmp_path / "runs", trained.whole)[0]) == [
-        "cross_entropy-3", *chosen, "l2t_dlf_classes_taught-1.5", "l2t_dlf_classes-3",
+        "cross_entropy-3", *chosen, "l2t_dlf_classes_taught-1.5", "l2t_dlf_classes-1.5-3",
     ]  # fmt: skip
     assert all((tmp_path / "runs" / arm / "seed_1" / "report.json").exists() for arm in chosen)
     lines = [line for line in caplog.messages if "ran away" in line]
