@@ -56,7 +56,7 @@ def test_dev_chooses_each_arm_s_rate(tmp_path: Path, mnist: Any, whole: Any) -> 
     """
     dev = {"cross_entropy": [0.7, 0.8, 0.8, 0.1], "focal": [0.7, 0.6, 0.1, 0.9, 0.8], "mwn": [0.9] * 3}
     dev |= {"l2t_dlf_matrix_taught": [0.5, 0.6], "l2t_dlf_matrix-0.015": [0.1, 0.3, 0.8, 0.7]}
-    dev |= {"l2t_dlf_matrix-0.005": [0.1, 0.8, 0.7, 0.7]}  # the best that the other rate's do, not the teacher's own
+    dev |= {"l2t_dlf_matrix-0.005": [0.1, 0.85, 0.7, 0.7]}  # the best that the other rate's do, not the teacher's own
     write_reports(tmp_path, dev | {"glc": [0.1, 0.2, 0.3, 0.4], "label_smoothing": [0.4, 0.3, 0.2, 0.1]})
     write_reports(tmp_path, {"l2t_dlf_matrix-0.0015": [0.1, 0.5, 0.2, 0.7, 0.1]})
     arms, trials = mnist.tuned(tmp_path, whole)
