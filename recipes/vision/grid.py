@@ -156,8 +156,8 @@ def cells_of(grid: GridConfig, root: Path) -> list[VisionCell]:
                 overrides.append("teacher=" + json.dumps({"from": str(teacher.folder / TEACHER)}))
             config = validate(config_class, apply_overrides(base, overrides), f"{name}, seed {seed}")
             may_run_away = grid.measured_on == "dev"
-            cell = VisionCell(root, Path(name, f"seed_{seed}"), config, needs, name, grid, may_run_away=may_run_away)
-            of_seed[name] = cell
+            place = Path(name, f"seed_{seed}")
+            of_seed[name] = VisionCell(root, place, config, needs, name, grid, may_run_away=may_run_away)
         cells += of_seed.values()
     return cells
 

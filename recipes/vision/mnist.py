@@ -94,8 +94,8 @@ def to_try(known: Mapping[float, float]) -> list[float]:
     return [rate for rate in RATES[max(place - 1, 0) : place + 2] if rate not in known]
 
 
-def to_teach(known: Mapping[float, float], plain: float) -> list[float]:
-    """The rate of a teacher's students that is still to be tried, in a list, which is empty where none is.
+def to_teach(known: Mapping[float, float], plain: float) -> float | None:
+    """The rate of a teacher's students that is to be tried next; None where none is.
 
     Half the plain one, then half of those below it, one by one as long as dev is better than at all higher ones: where
     dev chose a plain rate at which the hypergradient is unsteady, half of it is no help.
@@ -106,12 +106,12 @@ def to_teach(known: Mapping[float, float], plain: float) -> list[float]:
 
     Examples:
         >>> to_teach({}, 0.3), to_teach({0.15: 0.7}, 0.3), to_teach({0.15: 0.7, 0.05: 0.6}, 0.3)
-        ([0.15], [0.05], [])
+        (0.15, 0.05, None)
     """
     lowest = min(known, default=math.inf)
     if any(dev > -math.inf and dev >= known[lowest] for rate, dev in known.items() if rate > lowest):
-        return []
-    return [rate / 2 for rate in RATES if rate <= plain and rate / 2 not in known][-1:]
+        return None
+    return max((rate / 2 for rate in RATES if rate <= plain and rate / 2 not in known), default=None)
 
 
 def best_rate(known: Mapping[float, float]) -> float:
@@ -180,8 +180,7 @@ def _steered(root: Path, whole: GridConfig, arm: str, plain: float) -> tuple[dic
     """Of an arm whose teacher's rate is to be chosen too, both at their best ones, and what is to be tried."""
     teacher = str(whole.arms[arm].teacher_of)
     known, found = dict[float, float](), dict[float, dict[str, Arm]]()
-    while rates := to_teach(known, plain):
-        [rate] = rates
+    while (rate := to_teach(known, plain)) is not None:
         known[rate], found[rate] = -math.inf, {}
         if ran_away(root / at(teacher, rate)):
             continue
@@ -264,11 +263,7 @@ def collected(name: str, root: Path, seeds: int) -> dict[str, Any]:
         The figures, the arms by their names without the rates; empty where the control is not among them.
     """
     arms, _ = tuned(root, whole_grid())
-    done = {
-        arm: own
-        for arm, own in arms.items()
-        if all((root / arm / f"seed_{seed}" / REPORT).exists() for seed in range(seeds))
-    }
+    done = {arm: own for arm, own in arms.items() if reports(root / arm, seeds)}
     if not any(arm.startswith(f"{CONTROL}-") for arm in done):
         return {}
     grid = grid_of(name, done, seeds=seeds)
